@@ -1,0 +1,16 @@
+//! The engine: a synchronous, deterministic state machine.
+//!
+//! Commands go in with the two clocks' readings; changed rows, events, questions and actions come
+//! out. No clock, no randomness, no I/O, no async, ordered maps only: the same commands always give
+//! the same result, which is what the simulator and crash recovery rest on.
+
+mod action;
+mod command;
+mod machine;
+
+pub use action::{Action, Batch, KillReason, Launch, Question, QuestionKind, Reply};
+pub use command::{
+    ClearOptions, Command, Decision, MachineCall, NewTask, Refusal, Report, ReportBody, StartRun,
+    StopMode,
+};
+pub use machine::{Machine, MachineFactory, MachineOutput, MachineRequest};
