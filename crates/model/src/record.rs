@@ -67,6 +67,8 @@ pub struct TaskRow {
     pub index: Option<u32>,
     /// It stands for an expansion as a whole.
     pub summary: bool,
+    /// It has been settled for its readers (finished, and its hooks too).
+    pub settled: bool,
     /// The task on whose behalf it exists: the summary of an instance, the owner of a hook.
     pub parent: Option<TaskNo>,
     /// Place of the hook in its owner's list.
@@ -76,6 +78,8 @@ pub struct TaskRow {
     pub message: Option<String>,
     /// Attempts begun, from 1; 0 before the first.
     pub attempt: u32,
+    /// Attempts made before the task was last cleared: they do not count against the retry limit.
+    pub attempts_before: u32,
     /// Number of its newest launch.
     pub launch: u32,
     /// Launches of this attempt that were lost and sent again.
@@ -93,7 +97,7 @@ pub struct TaskRow {
     pub first_started: Option<EngineTime>,
     /// The next timer: retry, reschedule, time-out; its meaning follows from the state.
     pub due: Option<EngineTime>,
-    /// What it is being killed for, while cancelling.
+    /// What it is being killed for, while cancelling; [`Cause::None`]: to run again (cleared).
     pub kill: Option<Cause>,
     /// The scope that it activated, if it calls a graph.
     pub child: Option<ScopeNo>,
