@@ -1,1 +1,15 @@
+//! What is too large for the store: logs of launches, and artifacts by content.
 
+mod artifact;
+mod log_line;
+mod log_reader;
+mod log_store;
+mod log_writer;
+mod mask;
+
+pub use artifact::{ArtifactError, ArtifactStore, Digest, ParseDigestError};
+pub use log_line::{LogLine, LogStream, MAX_LINE_BYTES};
+pub use log_reader::{LogPage, LogReader};
+pub use log_store::LogStore;
+pub use log_writer::{DEFAULT_LOG_BYTES, LogSummary, LogWriter, SEGMENT_BYTES};
+pub use mask::{MASK, MaskError, MaskStream, Masker};

@@ -1,0 +1,299 @@
+//! Artifacts by content: a local folder of files named by the SHA-256 of what they hold.
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
+
+use sha2::{Digest as _, Sha256};
+
+/// The SHA-256 of an artifact's bytes; 64 lower-case hex digits as text.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Digest([u8; 32]);
+
+/// A text that is not a digest.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a SHA-256 digest of 64 lower-case hex digits")]
+pub struct ParseDigestError(String);
+
+impl Digest {
+    /// The digest of some bytes.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(Sha256::digest(bytes).into())
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for Digest {
+    type Err = ParseDigestError;
+
+    fn from_str(text: &str) -> Result<Self, ParseDigestError> {
+        let bad = || ParseDigestError(text.chars().take(80).collect());
+        let digits = text.as_bytes();
+        if digits.len() != 64 || !digits.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+            return Err(bad());
+        }
+        let mut bytes = [0; 32];
+        for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {
+            let pair = std::str::from_utf8(pair).map_err(|_| bad())?;
+            *byte = u8::from_str_radix(pair, 16).map_err(|_| bad())?;
+        }
+        Ok(Self(bytes))
+    }
+}
+
+/// Why an artifact could not be stored or read.
+#[derive(Debug, thiserror::Error)]
+pub enum ArtifactError {
+    #[error("artifact is larger than the limit of {limit} bytes")]
+    TooLarge { limit: u64 },
+    #[error("artifact {0} does not exist")]
+    Missing(Digest),
+    #[error("artifact {0} is damaged: its content has another digest")]
+    Damaged(Digest),
+    #[error("{what} {path}: {source}")]
+    Io { what: &'static str, path: PathBuf, source: io::Error },
+}
+
+/// Files `<root>/<two digits>/<digest>`. Equal content is stored once. A file appears whole and
+/// synced to disk, or not at all.
+#[derive(Debug)]
+pub struct ArtifactStore {
+    root: PathBuf,
+    serial: AtomicU64,
+}
+
+impl ArtifactStore {
+    /// Opens a store, creating its folder, and removes what an interrupted writer left.
+    pub fn open(root: impl Into<PathBuf>) -> Result<Self, ArtifactError> {
+        let store = Self { root: root.into(), serial: AtomicU64::new(0) };
+        let incoming = store.incoming();
+        fs::create_dir_all(&incoming).map_err(failed("create", &incoming))?;
+        for entry in fs::read_dir(&incoming).map_err(failed("read", &incoming))? {
+            let path = entry.map_err(failed("read", &incoming))?.path();
+            fs::remove_file(&path).map_err(failed("remove", &path))?;
+        }
+        Ok(store)
+    }
+
+    /// Stores what `source` gives, at most `limit` bytes. Answers its digest and length.
+    pub fn put(&self, source: &mut dyn Read, limit: u64) -> Result<(Digest, u64), ArtifactError> {
+        let serial = self.serial.fetch_add(1, Ordering::Relaxed);
+        let temporary = self.incoming().join(format!("{}-{serial}", std::process::id()));
+        let result = self.put_through(&temporary, source, limit);
+        if result.is_err() {
+            let _ = fs::remove_file(&temporary);
+        }
+        result
+    }
+
+    fn put_through(
+        &self,
+        temporary: &Path,
+        source: &mut dyn Read,
+        limit: u64,
+    ) -> Result<(Digest, u64), ArtifactError> {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o640)
+            .open(temporary)
+            .map_err(failed("create", temporary))?;
+        let mut hash = Sha256::new();
+        let mut buffer = vec![0; 128 * 1024];
+        let mut length = 0u64;
+        loop {
+            let got = match source.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(got) => got,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(failed("read what goes to", temporary)(error)),
+            };
+            length += got as u64;
+            if length > limit {
+                return Err(ArtifactError::TooLarge { limit });
+            }
+            hash.update(&buffer[..got]);
+            file.write_all(&buffer[..got]).map_err(failed("write", temporary))?;
+        }
+        let digest = Digest(hash.finalize().into());
+        let path = self.path(digest);
+        if path.exists() {
+            fs::remove_file(temporary).map_err(failed("remove", temporary))?;
+            return Ok((digest, length));
+        }
+        file.sync_all().map_err(failed("sync", temporary))?;
+        let folder = self.folder(digest);
+        if !folder.exists() {
+            fs::create_dir_all(&folder).map_err(failed("create", &folder))?;
+            sync_folder(&self.root)?;
+        }
+        fs::rename(temporary, &path).map_err(failed("rename to", &path))?;
+        sync_folder(&folder)?;
+        Ok((digest, length))
+    }
+
+    /// Opens an artifact for reading. Answers its length too.
+    pub fn get(&self, digest: Digest) -> Result<(File, u64), ArtifactError> {
+        let path = self.path(digest);
+        match File::open(&path) {
+            Ok(file) => {
+                let length = file.metadata().map_err(failed("read", &path))?.len();
+                Ok((file, length))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(ArtifactError::Missing(digest))
+            }
+            Err(error) => Err(failed("open", &path)(error)),
+        }
+    }
+
+    /// Reads the whole artifact and compares its digest.
+    pub fn verify(&self, digest: Digest) -> Result<(), ArtifactError> {
+        let (mut file, _) = self.get(digest)?;
+        let mut hash = Sha256::new();
+        let mut buffer = vec![0; 128 * 1024];
+        loop {
+            let got = file.read(&mut buffer).map_err(failed("read", &self.path(digest)))?;
+            if got == 0 {
+                break;
+            }
+            hash.update(&buffer[..got]);
+        }
+        if Digest(hash.finalize().into()) == digest {
+            Ok(())
+        } else {
+            Err(ArtifactError::Damaged(digest))
+        }
+    }
+
+    #[must_use]
+    pub fn contains(&self, digest: Digest) -> bool {
+        self.path(digest).exists()
+    }
+
+    /// Removes an artifact; whether there was one.
+    pub fn remove(&self, digest: Digest) -> Result<bool, ArtifactError> {
+        let path = self.path(digest);
+        match fs::remove_file(&path) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(failed("remove", &path)(error)),
+        }
+    }
+
+    /// Every artifact with its length and when it was stored, in order of digest: what retention
+    /// goes by. Files that are not artifacts are passed over.
+    pub fn list(&self) -> Result<Vec<(Digest, u64, SystemTime)>, ArtifactError> {
+        let mut found = Vec::new();
+        for folder in fs::read_dir(&self.root).map_err(failed("read", &self.root))? {
+            let folder = folder.map_err(failed("read", &self.root))?.path();
+            if folder.file_name().is_none_or(|name| name.len() != 2) {
+                continue;
+            }
+            for entry in fs::read_dir(&folder).map_err(failed("read", &folder))? {
+                let entry = entry.map_err(failed("read", &folder))?;
+                let Some(digest) = entry.file_name().to_str().and_then(|n| n.parse().ok()) else {
+                    continue;
+                };
+                let about = entry.metadata().map_err(failed("read", &entry.path()))?;
+                let stored = about.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+                found.push((digest, about.len(), stored));
+            }
+        }
+        found.sort_unstable_by_key(|(digest, ..)| *digest);
+        Ok(found)
+    }
+
+    fn incoming(&self) -> PathBuf {
+        self.root.join("incoming")
+    }
+
+    fn folder(&self, digest: Digest) -> PathBuf {
+        self.root.join(format!("{:02x}", digest.0[0]))
+    }
+
+    /// Only a parsed digest gets here, so no name from outside becomes a path.
+    fn path(&self, digest: Digest) -> PathBuf {
+        self.folder(digest).join(digest.to_string())
+    }
+}
+
+fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ArtifactError + use<> {
+    let path = path.to_path_buf();
+    move |source| ArtifactError::Io { what, path, source }
+}
+
+/// Makes a rename in a folder survive a loss of power.
+fn sync_folder(folder: &Path) -> Result<(), ArtifactError> {
+    File::open(folder).and_then(|f| f.sync_all()).map_err(failed("sync", folder))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn put_get_dedupe_remove() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = ArtifactStore::open(folder.path().join("a")).unwrap();
+        let (digest, length) = store.put(&mut &b"hello"[..], 5).unwrap();
+        assert_eq!(length, 5);
+        assert_eq!(digest, Digest::of(b"hello"));
+        assert_eq!(digest.to_string().parse::<Digest>().unwrap(), digest);
+        assert_eq!(store.put(&mut &b"hello"[..], 5).unwrap().0, digest);
+        let mut text = String::new();
+        store.get(digest).unwrap().0.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "hello");
+        assert_eq!(store.list().unwrap().len(), 1);
+        store.verify(digest).unwrap();
+        fs::write(store.path(digest), "hullo").unwrap();
+        assert!(matches!(store.verify(digest), Err(ArtifactError::Damaged(_))));
+        assert!(store.remove(digest).unwrap());
+        assert!(!store.remove(digest).unwrap());
+        assert!(matches!(store.get(digest), Err(ArtifactError::Missing(_))));
+    }
+
+    #[test]
+    fn too_large_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = ArtifactStore::open(folder.path()).unwrap();
+        let result = store.put(&mut &b"hello!"[..], 5);
+        assert!(matches!(result, Err(ArtifactError::TooLarge { limit: 5 })));
+        assert!(store.list().unwrap().is_empty());
+        assert_eq!(fs::read_dir(store.incoming()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn leftovers_are_removed_at_opening() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = ArtifactStore::open(folder.path()).unwrap();
+        fs::write(store.incoming().join("1-1"), "half").unwrap();
+        let store = ArtifactStore::open(folder.path()).unwrap();
+        assert_eq!(fs::read_dir(store.incoming()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn only_digests_are_names() {
+        let long = "a".repeat(65);
+        for bad in ["", "../../etc/passwd", "ABCD", &long, &"A".repeat(64), &"é".repeat(32)] {
+            assert!(bad.parse::<Digest>().is_err(), "{bad}");
+        }
+    }
+}
