@@ -6,11 +6,27 @@
 
 mod action;
 mod command;
+mod control;
+mod end;
+mod engine;
+mod flow;
+mod gate_eval;
+mod limits;
 mod machine;
+mod memory;
+mod open_run;
+mod plan;
+mod report;
+mod restore;
+pub mod transition;
 
 pub use action::{Action, Batch, KillReason, Launch, Question, QuestionKind, Reply};
 pub use command::{
     ClearOptions, Command, Decision, MachineCall, NewTask, Refusal, Report, ReportBody, StartRun,
     StopMode,
 };
+pub use engine::{Engine, EngineOptions};
+pub use limits::{LimitKey, LimitView};
 pub use machine::{Machine, MachineFactory, MachineOutput, MachineRequest};
+pub use plan::{MAX_NODES, Plan, PlanError};
+pub use transition::Move;

@@ -1,0 +1,428 @@
+//! Taking a run up again from its rows, and saying why a task waits.
+
+use std::sync::Arc;
+
+use kobza_model::{
+    EngineTime, Gate, LimitRow, RunId, RunImage, RunState, TaskId, TaskState, Workflow,
+};
+
+use crate::action::{Action, KillReason, QuestionKind};
+use crate::command::Refusal;
+use crate::control::{new_run, recount};
+use crate::engine::{Cx, Engine, TimerKey, Work};
+use crate::gate_eval::settled;
+use crate::limits::LimitKey;
+use crate::memory::{NEVER, NONE, NodeState, Run, Scope, Task, UNKNOWN, flag};
+use crate::plan::Plan;
+
+impl Engine {
+    /// Limits as the store has them.
+    pub fn restore_limits(&mut self, rows: Vec<LimitRow>) {
+        for row in rows {
+            self.cx.limits.set(
+                LimitKey::Named(row.name),
+                Some(row.capacity),
+                row.strict,
+                row.description,
+            );
+        }
+    }
+
+    /// Takes a run up again. `resend`: launches that no executor has confirmed are sent again and
+    /// kills are repeated, as after a crash; confirmed ones are for the executors to adopt.
+    pub fn restore_run(
+        &mut self,
+        image: RunImage,
+        workflow: Arc<Workflow>,
+        now: kobza_model::Now,
+    ) -> Result<(), Refusal> {
+        self.cx.now = now;
+        let id = image.run.run;
+        if self.runs.contains_key(&id) {
+            return Err(Refusal::RunExists(id));
+        }
+        let plan = Arc::new(Plan::new(workflow).map_err(|e| Refusal::Invalid(e.to_string()))?);
+        let run = rebuild(image, plan, &self.machines)?;
+        let finished = run.row.state.is_finished();
+        if run.row.state == RunState::Queued {
+            self.admit_run(run);
+            return Ok(());
+        }
+        let mut run = run;
+        if !finished {
+            let key = (run.row.namespace.clone(), run.row.workflow.clone());
+            self.admission.entry(key).or_default().active += 1;
+            run.admitted = true;
+            self.cx.take_up(&mut run);
+        }
+        self.runs.insert(id, run);
+        Ok(())
+    }
+
+    /// Confirmed launches of live runs, for executors to adopt after a restart.
+    #[must_use]
+    pub fn confirmed_launches(&self) -> Vec<(kobza_model::LaunchId, kobza_model::TemplateNo)> {
+        let mut launches = Vec::new();
+        for (id, run) in &self.runs {
+            for (no, task) in run.tasks.iter().enumerate() {
+                if task.state.is_launched()
+                    && task.has(flag::CONFIRMED)
+                    && run.plan.leaf(task.template).is_some()
+                    && !task.has(flag::SUMMARY)
+                    && no != 0
+                {
+                    launches.push((
+                        kobza_model::LaunchId {
+                            run: *id,
+                            task: kobza_model::TaskNo(no as u32),
+                            launch: task.launch,
+                        },
+                        kobza_model::TemplateNo(task.template),
+                    ));
+                }
+            }
+        }
+        launches
+    }
+
+    /// What a task waits for, exactly. Empty if it waits for nothing (it runs or has ended).
+    pub fn why(&self, id: TaskId) -> Result<Vec<String>, Refusal> {
+        let run = self.runs.get(&id.run).ok_or(Refusal::NoRun(id.run))?;
+        if id.task.index() >= run.tasks.len() {
+            return Err(Refusal::NoTask(id));
+        }
+        Ok(why(&self.cx, run, id))
+    }
+}
+
+fn why(cx: &Cx, run: &Run, id: TaskId) -> Vec<String> {
+    let task = run.task(id.task.0);
+    let mut reasons = Vec::new();
+    if run.row.state == RunState::Paused {
+        reasons.push("its run is paused".to_owned());
+    }
+    match task.state {
+        TaskState::Pending if task.has(flag::ASKED) => {
+            reasons.push("its guard's question is open: the condition or the length of its map is being computed".to_owned());
+        }
+        TaskState::Pending if task.node != NONE => {
+            let scope = run.scope(task.scope);
+            let plan = run.plan.graph_plan(scope.template);
+            let graph = run.plan.node(scope.template, task.node);
+            let mut open: Vec<String> = Vec::new();
+            let upstream: Vec<u32> = match &graph.gate {
+                Gate::Logical(_) => plan.logical[task.node as usize].clone(),
+                Gate::Counting(_) => graph.edges.iter().map(|e| e.upstream.0).collect(),
+            };
+            for up in upstream {
+                if !settled(run, task.scope, up) {
+                    let head = run.task(run.head(task.scope, up));
+                    let state = &scope.nodes[up as usize];
+                    let progress = if state.length != UNKNOWN {
+                        format!(", {} of {} done", state.settled(), state.length)
+                    } else {
+                        String::new()
+                    };
+                    open.push(format!("{} ({}{progress})", run.task_name(head), head.state));
+                }
+            }
+            if !open.is_empty() {
+                reasons.push(format!("upstream: {}", open.join(", ")));
+            }
+        }
+        TaskState::Ready => match cx.limits.waits_at(id) {
+            Some(key) => {
+                let holders = cx.limits.holders(key);
+                let shown: Vec<String> = holders.iter().take(10).map(ToString::to_string).collect();
+                let more = holders.len().saturating_sub(shown.len());
+                let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
+                if cx.limits.exists(key) {
+                    reasons.push(format!("limit {key}, held by {}{rest}", shown.join(", ")));
+                } else {
+                    reasons.push(format!("limit {key}, which is not defined"));
+                }
+            }
+            None => reasons.push("about to start".to_owned()),
+        },
+        TaskState::Queued => {
+            reasons.push("handed to an executor, which has not started it yet".to_owned())
+        }
+        TaskState::RetryWait if task.has(flag::ASKED) => {
+            reasons.push("whether to retry is being decided".to_owned())
+        }
+        TaskState::RetryWait => reasons.push(format!(
+            "attempt {} follows {}",
+            task.attempt + 1,
+            in_seconds(cx, task.due)
+        )),
+        TaskState::Deferred => {
+            reasons.push(format!("deferred; wakes {}", in_seconds(cx, task.due)))
+        }
+        TaskState::Rescheduled => reasons.push(format!("next poke {}", in_seconds(cx, task.due))),
+        TaskState::Suspended if task.due == NEVER => {
+            reasons.push("waits for a person or a call to resume it".to_owned())
+        }
+        TaskState::Suspended => {
+            reasons.push(format!("suspended; goes on by itself {}", in_seconds(cx, task.due)))
+        }
+        TaskState::Cancelling => reasons.push("its body is being killed".to_owned()),
+        s if s.is_finished() && !task.has(flag::SETTLED) => {
+            reasons.push("its hooks still run".to_owned())
+        }
+        _ => {}
+    }
+    reasons
+}
+
+fn in_seconds(cx: &Cx, due: i64) -> String {
+    if due == NEVER {
+        return "when it is told to".to_owned();
+    }
+    let left = (due - cx.now.engine.0).max(0) as f64 / 1e6;
+    format!("in {left:.1} s")
+}
+
+fn rebuild(
+    image: RunImage,
+    plan: Arc<Plan>,
+    machines: &std::collections::BTreeMap<String, Arc<dyn crate::machine::MachineFactory>>,
+) -> Result<Run, Refusal> {
+    let bad = |what: &str| Refusal::Invalid(format!("rows of run {}: {what}", image.run.run));
+    let mut run = new_run(image.run.clone(), plan);
+    run.row.counts.resize(TaskState::ALL.len(), 0);
+    let mut scopes = image.scopes.clone();
+    scopes.sort_by_key(|s| s.scope);
+    let mut tasks = image.tasks.clone();
+    tasks.sort_by_key(|t| t.task);
+    for (place, row) in tasks.iter().enumerate() {
+        if row.task.index() != place {
+            return Err(bad("a task is missing"));
+        }
+        run.tasks.push(Task::from_row(row));
+    }
+    for (place, row) in scopes.iter().enumerate() {
+        if row.scope.index() != place {
+            return Err(bad("a scope is missing"));
+        }
+        let count =
+            run.plan.graph(row.template.0).ok_or_else(|| bad("a scope of no graph"))?.nodes.len();
+        run.scopes.push(Scope {
+            template: row.template.0,
+            owner: row.owner.map_or(NONE, |t| t.0),
+            attempt: row.attempt,
+            first: NONE,
+            nodes: (0..if run.plan.workflow.open { 0 } else { count })
+                .map(|_| NodeState::new())
+                .collect(),
+            unsettled: 0,
+            daemons: 0,
+            finished: row.finished,
+            stopping: None,
+            dirty: false,
+            verdict_queued: false,
+            asked: false,
+        });
+    }
+    for no in 0..run.tasks.len() as u32 {
+        let task = run.task(no);
+        let (scope, node, index) = (task.scope, task.node, task.index);
+        if task.hook != u16::MAX && !task.has(flag::SETTLED) {
+            let owner = task.parent;
+            if owner == 0 {
+                run.hooks_open += 1;
+                run.hooks_started = true;
+            } else {
+                run.task_mut(owner).hooks_open += 1;
+            }
+        }
+        if task_in_open(&run, no) {
+            let name = run.task_name(run.task(no));
+            run.names.insert(name, no);
+        }
+        let task = run.task(no);
+        if node == NONE {
+            continue;
+        }
+        if scope as usize >= run.scopes.len() {
+            return Err(bad("a task of no scope"));
+        }
+        if task.is_head() && node == 0 {
+            run.scopes[scope as usize].first = no;
+        }
+        if index != NONE {
+            run.scopes[scope as usize].nodes[node as usize].push_instance(index, no);
+        }
+    }
+    for row in &image.expansions {
+        let node = run
+            .scopes
+            .get_mut(row.scope.index())
+            .and_then(|s| s.nodes.get_mut(row.node.index()))
+            .ok_or_else(|| bad("an expansion of no node"))?;
+        node.length = row.length;
+    }
+    for scope in 0..run.scopes.len() as u32 {
+        if run.scope(scope).first == NONE && !run.scope(scope).nodes.is_empty() {
+            return Err(bad("a scope without tasks"));
+        }
+        recount(&mut run, scope);
+    }
+    if run.plan.workflow.open
+        && let Some(factory) = machines.get(&run.row.dialect)
+    {
+        run.machine = Some(factory.restore(run.row.run, &run.row.extra, image.machine));
+    }
+    Ok(run)
+}
+
+fn task_in_open(run: &Run, no: u32) -> bool {
+    run.plan.workflow.open && no != 0 && run.task(no).hook == u16::MAX
+}
+
+impl Cx {
+    /// Everything that was under way goes on: limits are held again, timers armed, unconfirmed
+    /// launches sent again, open questions asked again, gates looked at again.
+    fn take_up(&mut self, run: &mut Run) {
+        if let Some(deadline) = run.row.deadline {
+            self.timers.insert((deadline, TimerKey::Run(run.row.run)));
+        }
+        self.arm_machine(run);
+        if run.plan.workflow.open {
+            return;
+        }
+        let run_id: RunId = run.row.run;
+        for scope in 0..run.scopes.len() as u32 {
+            if let Some(parallelism) =
+                run.plan.graph(run.scope(scope).template).and_then(|g| g.parallelism)
+            {
+                self.limits.set(
+                    LimitKey::Scope(run_id, scope),
+                    Some(parallelism.max(1)),
+                    false,
+                    None,
+                );
+            }
+        }
+        if run.row.state == RunState::Cancelling {
+            let cause = if run.row.stop.as_deref() == Some("timeout") {
+                kobza_model::Cause::Timeout
+            } else {
+                kobza_model::Cause::RunCancelled
+            };
+            for scope in 0..run.scopes.len() {
+                run.scopes[scope].stopping = Some(cause);
+            }
+        }
+        for no in 1..run.tasks.len() as u32 {
+            let task = run.task(no);
+            let leaf = run.plan.leaf(task.template).is_some() && !task.has(flag::SUMMARY);
+            let id = Cx::task_id(run, no);
+            if task.due != NEVER {
+                self.timers.insert((EngineTime(task.due), TimerKey::Task(run_id, no)));
+            }
+            let live_composite =
+                task.state == TaskState::Running && !leaf && !task.has(flag::SUMMARY);
+            if task.state.is_launched() && (leaf || live_composite) {
+                let wants = self.wants(run, no);
+                if !wants.is_empty() {
+                    self.limits.force(id, wants);
+                    run.task_mut(no).set(flag::HOLDS);
+                }
+            }
+            match run.task(no).state {
+                TaskState::Queued if leaf && !run.task(no).has(flag::CONFIRMED) => {
+                    self.resend(run, no);
+                }
+                TaskState::Cancelling if leaf => {
+                    let launch = kobza_model::LaunchId {
+                        run: run_id,
+                        task: id.task,
+                        launch: run.task(no).launch,
+                    };
+                    let reason =
+                        run.task(no).kill.map_or(KillReason::Stopped, KillReason::from_cause);
+                    self.actions.push(Action::Kill { launch, reason });
+                }
+                TaskState::Ready => self.queue_for_limits(run, no),
+                TaskState::RetryWait if run.task(no).due == NEVER => {
+                    self.ask(run, no, QuestionKind::Retry)
+                }
+                TaskState::Pending if run.task(no).hook != u16::MAX => {
+                    self.ask(run, no, QuestionKind::Guard);
+                }
+                s if s.is_finished()
+                    && !run.task(no).has(flag::SETTLED)
+                    && run.task(no).hooks_open == 0 =>
+                {
+                    self.settle(run, no);
+                }
+                _ => {}
+            }
+            if live_composite && run.task(no).child == NONE {
+                self.activate(run, no);
+            }
+        }
+        for scope in 0..run.scopes.len() as u32 {
+            let owner = run.scope(scope).owner;
+            let current = owner == 0
+                || (owner != NONE
+                    && run.task(owner).child == scope
+                    && run.task(owner).state == TaskState::Running);
+            if run.scope(scope).finished || !current {
+                continue;
+            }
+            for node in 0..run.scope(scope).nodes.len() as u32 {
+                if run.scope(scope).stopping.is_some() {
+                    let head = run.head(scope, node);
+                    let cause =
+                        run.scope(scope).stopping.unwrap_or(kobza_model::Cause::RunCancelled);
+                    self.stop_task_tree(run, head, cause);
+                }
+                self.push(run, Work::Node { scope, node });
+                let (length, made) = {
+                    let state = &run.scope(scope).nodes[node as usize];
+                    (state.length, state.made)
+                };
+                if length != UNKNOWN {
+                    self.push(run, Work::Make { scope, node });
+                    for index in 0..made {
+                        if let Some(task) = run.scope(scope).nodes[node as usize].instance(index)
+                            && run.task(task).state == TaskState::Pending
+                        {
+                            self.push(run, Work::Instance { task });
+                        }
+                    }
+                    let head = run.head(scope, node);
+                    if run.scope(scope).nodes[node as usize].settled() >= length && length > 0 {
+                        self.finish_summary(run, scope, node, head);
+                    }
+                }
+            }
+            if run.scope(scope).unsettled == 0 {
+                self.queue_verdict(run, scope);
+            }
+        }
+        if run.scopes.is_empty() {
+            // It was admitted in a batch that did not get as far as its root.
+            run.row.state = RunState::Queued;
+        }
+        let root_done = run.scopes.first().is_some_and(|s| s.finished);
+        if root_done {
+            let (outcome, cause, _) = crate::end::verdict(run, 0);
+            run.verdict = Some((outcome, cause));
+            self.run_hooks(run);
+        }
+        self.list(run);
+    }
+
+    /// The launch was committed but not confirmed: it is sent again under its number, which
+    /// executors make idempotent.
+    fn resend(&mut self, run: &mut Run, no: u32) {
+        let task = run.task_mut(no);
+        task.launch -= 1;
+        task.state = TaskState::Ready;
+        run.count(TaskState::Queued, -1);
+        run.count(TaskState::Ready, 1);
+        self.launch(run, no, crate::transition::Move::Launch);
+    }
+}
