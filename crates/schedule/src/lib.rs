@@ -20,6 +20,7 @@ mod duration;
 mod error;
 mod interval;
 mod once;
+pub mod partition;
 mod rrule;
 mod rrule_subdaily;
 mod schedule;

@@ -112,6 +112,12 @@ impl Zone {
         self.tz.to_datetime(at.to_jiff())
     }
 
+    /// The offset from UTC at an instant, such as `+02:00`.
+    #[must_use]
+    pub fn offset_text(&self, at: Timestamp) -> String {
+        at.to_jiff().to_zoned(self.tz.clone()).strftime("%:z").to_string()
+    }
+
     /// The instant of a fixed civil time: moved to the end of a gap, first pass of a repeated hour.
     /// `None` outside the years that an instant can have.
     #[must_use]
