@@ -1,6 +1,6 @@
 //! Ends: a task finishes, its hooks run, its readers are told, its scope is judged, its run ends.
 
-use kobza_model::{Cause, HookOn, LaunchId, Outcome, RunState, TaskNo, TaskState};
+use kobza_model::{Cause, EventKind, HookOn, LaunchId, Outcome, RunState, TaskNo, TaskState};
 
 use crate::action::{Action, KillReason, QuestionKind};
 use crate::engine::{Cx, TimerKey, Work};
@@ -20,6 +20,9 @@ impl Cx {
         task.kill = None;
         task.ended_at = self.now.wall.0;
         self.release(run, no);
+        if to == TaskState::Succeeded {
+            self.materialize(run, no);
+        }
         if let (Some(outcome), false) =
             (to.outcome(), cause == Cause::Branch || cause == Cause::Gate)
         {
@@ -35,6 +38,23 @@ impl Cx {
         }
         if run.task(no).hooks_open == 0 {
             self.settle(run, no);
+        }
+    }
+
+    /// What a task declared to produce now exists.
+    fn materialize(&mut self, run: &Run, no: u32) {
+        let task = run.task(no);
+        if task.has(flag::SUMMARY) {
+            return;
+        }
+        let Some(node) = run.node_of(task) else { return };
+        for asset in &node.produces {
+            let kind = EventKind::Materialized {
+                asset: asset.clone(),
+                partition: run.row.partition.clone(),
+                metadata: String::new(),
+            };
+            self.event(run.row.run, Some(no), kind);
         }
     }
 

@@ -234,6 +234,12 @@ impl Engine {
         std::mem::take(&mut self.cx.questions)
     }
 
+    /// Outputs that the next batch will hold, in order: what a question's answer may already see.
+    #[must_use]
+    pub fn fresh_outputs(&self) -> &[OutputRow] {
+        &self.cx.batch.outputs
+    }
+
     /// When to send the next `Tick`.
     #[must_use]
     pub fn next_timer(&self) -> Option<EngineTime> {

@@ -1,5 +1,18 @@
 //! The one loop: inbox, engine, store commit, actions out.
+//!
+//! One thread owns the engine. It drains the inbox in batches, lets the engine decide, commits all
+//! that changed in one transaction, and only then answers callers and acts.
 
+mod clock;
+mod facts;
+mod handle;
+mod metrics;
 mod ports;
+mod turn;
 
+pub use clock::{Clock, wall_now};
+pub use facts::Lookup;
+pub use handle::{Committed, Handle, INBOX_CAPACITY, Submission, SubmitError};
+pub use metrics::Metrics;
 pub use ports::{Dialect, Executor, ExecutorName, Facts, LaunchSpec, ReportSink};
+pub use turn::{Inbox, Runtime, RuntimeError, RuntimeOptions, channel};

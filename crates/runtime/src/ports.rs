@@ -109,7 +109,7 @@ pub trait Facts {
     fn run(&self) -> &RunRow;
     fn workflow(&self) -> &Arc<Workflow>;
     fn now(&self) -> kobza_model::Timestamp;
-    fn scope(&self, scope: ScopeNo) -> Option<&ScopeRow>;
+    fn scope(&self, scope: ScopeNo) -> Option<ScopeRow>;
     /// Row of a task as the engine has it now.
     fn task(&self, task: TaskNo) -> Option<TaskRow>;
     /// The task of a node in a scope: for an expanded node its summary (`index: None`) or one

@@ -86,6 +86,17 @@ pub trait Store: Send + Sync {
     /// Writes a batch if `fence` is still in force; answers the fence for the next one.
     fn commit(&self, fence: Fence, commit: &Commit) -> Result<Fence, CommitError>;
 
+    /// The shard row as it is.
+    fn fence(&self) -> Result<Fence, StoreError>;
+
+    /// The run that has this key.
+    fn run_by_key(
+        &self,
+        namespace: &str,
+        workflow: &str,
+        key: &str,
+    ) -> Result<Option<RunId>, StoreError>;
+
     /// All runs that are not finished, whole.
     fn active_runs(&self) -> Result<Vec<RunImage>, StoreError>;
 

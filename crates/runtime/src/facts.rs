@@ -1,0 +1,140 @@
+//! What dialects may look at: the engine's rows, outputs in memory or in the store.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use kobza_engine::Engine;
+use kobza_model::{
+    Json, NodeNo, OutputRow, RunId, RunRow, ScopeNo, ScopeRow, TaskId, TaskNo, TaskRow, Timestamp,
+    Workflow,
+};
+use kobza_store::Store;
+
+use crate::ports::Facts;
+
+/// Looks up a value of a namespace: (kind, namespace, name).
+pub type Lookup = dyn Fn(&str, &str, &str) -> Option<Json> + Send + Sync;
+
+/// Outputs of live runs. What is not here is in the store.
+#[derive(Debug, Default)]
+pub(crate) struct OutputCache {
+    runs: HashMap<RunId, HashMap<TaskNo, BTreeMap<String, Arc<Json>>>>,
+    /// How many values are held; beyond the most, values go to the store only.
+    held: usize,
+}
+
+/// Values held in memory over all live runs; beyond it the store is read. Most are small.
+const MAX_HELD: usize = 200_000;
+
+impl OutputCache {
+    pub(crate) fn put(&mut self, row: &OutputRow) {
+        let task = self.runs.entry(row.run).or_default().entry(row.task).or_default();
+        if task.insert(row.key.clone(), Arc::new(row.value.clone())).is_none() {
+            self.held += 1;
+        }
+    }
+
+    /// Bounds the memory; called when everything held is in the store as well.
+    pub(crate) fn trim(&mut self) {
+        if self.held > MAX_HELD {
+            self.clear();
+        }
+    }
+
+    pub(crate) fn drop_task(&mut self, id: TaskId) {
+        if let Some(task) = self.runs.get_mut(&id.run).and_then(|r| r.remove(&id.task)) {
+            self.held -= task.len();
+        }
+    }
+
+    pub(crate) fn drop_run(&mut self, run: RunId) {
+        if let Some(tasks) = self.runs.remove(&run) {
+            self.held -= tasks.values().map(BTreeMap::len).sum::<usize>();
+        }
+    }
+
+    pub(crate) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    fn get(&self, id: TaskId) -> Option<&BTreeMap<String, Arc<Json>>> {
+        self.runs.get(&id.run)?.get(&id.task)
+    }
+}
+
+pub(crate) struct RunFacts<'a> {
+    pub(crate) engine: &'a Engine,
+    pub(crate) run: &'a RunRow,
+    pub(crate) workflow: &'a Arc<Workflow>,
+    pub(crate) outputs: &'a OutputCache,
+    pub(crate) store: &'a dyn Store,
+    pub(crate) lookup: &'a Lookup,
+    pub(crate) now: Timestamp,
+}
+
+impl RunFacts<'_> {
+    fn stored(&self, task: TaskNo) -> Vec<(String, Arc<Json>)> {
+        match self.store.outputs(self.run.run, task) {
+            Ok(outputs) => outputs.into_iter().map(|(k, v)| (k, Arc::new(v))).collect(),
+            Err(error) => {
+                tracing::error!(%error, "outputs could not be read");
+                Vec::new()
+            }
+        }
+    }
+}
+
+impl Facts for RunFacts<'_> {
+    fn run(&self) -> &RunRow {
+        self.run
+    }
+
+    fn workflow(&self) -> &Arc<Workflow> {
+        self.workflow
+    }
+
+    fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    fn scope(&self, scope: ScopeNo) -> Option<ScopeRow> {
+        self.engine.scope_row(self.run.run, scope)
+    }
+
+    fn task(&self, task: TaskNo) -> Option<TaskRow> {
+        self.engine.task_row(TaskId { run: self.run.run, task })
+    }
+
+    fn task_of(&self, scope: ScopeNo, node: NodeNo, index: Option<u32>) -> Option<TaskRow> {
+        self.task(self.engine.task_of(self.run.run, scope, node, index)?)
+    }
+
+    fn expansion(&self, scope: ScopeNo, node: NodeNo) -> Option<u32> {
+        self.engine.expansion(self.run.run, scope, node)
+    }
+
+    fn output(&self, task: TaskNo, key: &str) -> Option<Arc<Json>> {
+        match self.outputs.get(TaskId { run: self.run.run, task }) {
+            Some(outputs) => outputs.get(key).cloned(),
+            None => self.stored(task).into_iter().find(|(k, _)| k == key).map(|(_, v)| v),
+        }
+    }
+
+    fn outputs(&self, task: TaskNo) -> Vec<(String, Arc<Json>)> {
+        match self.outputs.get(TaskId { run: self.run.run, task }) {
+            Some(outputs) => outputs.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
+            None => self.stored(task),
+        }
+    }
+
+    fn lookup(&self, kind: &str, name: &str) -> Option<Arc<Json>> {
+        (self.lookup)(kind, &self.run.namespace, name).map(Arc::new)
+    }
+
+    fn cached(&self, key: &str) -> Option<(Timestamp, Vec<(String, Json)>)> {
+        let entry = (self.lookup)("cache", &self.run.namespace, key)?;
+        let at = entry.get("at")?.as_str()?.parse().ok()?;
+        let outputs = entry.get("outputs")?.as_object()?;
+        Some((at, outputs.iter().map(|(k, v)| (k.clone(), v.clone())).collect()))
+    }
+}

@@ -1,0 +1,160 @@
+//! How everybody else talks to the loop.
+
+use std::sync::Arc;
+
+use kobza_engine::{Command, Engine, Refusal, Reply, Report};
+use kobza_model::Event;
+use kobza_store::Write;
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+use crate::metrics::Metrics;
+use crate::ports::ReportSink;
+
+/// Messages that the inbox holds; when it is full, callers wait.
+pub const INBOX_CAPACITY: usize = 8192;
+
+/// Commands and writes that belong together: one transaction.
+///
+/// Commands are applied in order. The first that is refused ends the submission: those before it
+/// stay applied, those after it and all `writes` are dropped, and the caller gets the refusal.
+#[derive(Debug, Default)]
+pub struct Submission {
+    pub commands: Vec<Command>,
+    pub writes: Vec<Write>,
+}
+
+impl From<Command> for Submission {
+    fn from(command: Command) -> Self {
+        Self { commands: vec![command], writes: Vec::new() }
+    }
+}
+
+/// Why a submission was not carried out.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum SubmitError {
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The key of a new run is taken; the run that has it.
+    #[error("a run with the key {key:?} exists already: {run}")]
+    KeyTaken { key: String, run: kobza_model::RunId },
+    /// The store could not take it; nothing happened.
+    #[error("the store could not take it, nothing was changed: {0}")]
+    Store(String),
+    /// Whether it happened is unknown.
+    #[error("the connection to the store broke during the commit; look before you repeat: {0}")]
+    Unknown(String),
+    #[error("the server is stopping")]
+    Stopped,
+}
+
+pub(crate) type ReplyTo = Box<dyn FnOnce(Result<Vec<Reply>, SubmitError>) + Send>;
+
+pub(crate) enum Message {
+    Submit { submission: Submission, reply: ReplyTo },
+    Report { report: Report, on_durable: Box<dyn FnOnce() + Send> },
+    Query(Box<dyn FnOnce(&Engine) + Send>),
+    Stop,
+}
+
+/// Events of one commit, as followers get them.
+#[derive(Debug, Clone)]
+pub struct Committed {
+    /// Sequence number of the first of `events`.
+    pub first: u64,
+    pub events: Arc<Vec<Event>>,
+}
+
+/// A handle on the loop; cheap to clone.
+#[derive(Clone)]
+pub struct Handle {
+    pub(crate) inbox: mpsc::Sender<Message>,
+    pub(crate) events: broadcast::Sender<Committed>,
+    pub(crate) next_event: watch::Receiver<u64>,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+impl std::fmt::Debug for Handle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Handle")
+    }
+}
+
+impl Handle {
+    /// Carries out a submission; answers once it is durable. Waits while the inbox is full.
+    pub async fn submit(
+        &self,
+        submission: impl Into<Submission>,
+    ) -> Result<Vec<Reply>, SubmitError> {
+        let (sender, receiver) = oneshot::channel();
+        let reply: ReplyTo = Box::new(move |result| {
+            // A caller that went away does not want the answer.
+            let _gone = sender.send(result);
+        });
+        self.inbox
+            .send(Message::Submit { submission: submission.into(), reply })
+            .await
+            .map_err(|_| SubmitError::Stopped)?;
+        receiver.await.map_err(|_| SubmitError::Stopped)?
+    }
+
+    /// As `submit`, for threads outside of an async runtime.
+    pub fn submit_blocking(
+        &self,
+        submission: impl Into<Submission>,
+    ) -> Result<Vec<Reply>, SubmitError> {
+        let (sender, receiver) = oneshot::channel();
+        let reply: ReplyTo = Box::new(move |result| {
+            let _gone = sender.send(result);
+        });
+        self.inbox
+            .blocking_send(Message::Submit { submission: submission.into(), reply })
+            .map_err(|_| SubmitError::Stopped)?;
+        receiver.blocking_recv().map_err(|_| SubmitError::Stopped)?
+    }
+
+    /// Looks at the engine's memory, between two batches.
+    pub async fn query<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Engine) -> T + Send + 'static,
+    ) -> Result<T, SubmitError> {
+        let (sender, receiver) = oneshot::channel();
+        let query = Message::Query(Box::new(move |engine| {
+            let _gone = sender.send(look(engine));
+        }));
+        self.inbox.send(query).await.map_err(|_| SubmitError::Stopped)?;
+        receiver.await.map_err(|_| SubmitError::Stopped)
+    }
+
+    /// Events from now on. A follower that falls behind gets `Lagged` and reads the store.
+    #[must_use]
+    pub fn follow(&self) -> broadcast::Receiver<Committed> {
+        self.events.subscribe()
+    }
+
+    /// Sequence number that the next event will have; changes with each commit.
+    #[must_use]
+    pub fn next_event(&self) -> watch::Receiver<u64> {
+        self.next_event.clone()
+    }
+
+    #[must_use]
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// Lets the loop end after what it has in hand.
+    pub fn stop(&self) {
+        // A full inbox drains by itself; a closed one has stopped already.
+        if let Err(mpsc::error::TrySendError::Full(message)) = self.inbox.try_send(Message::Stop) {
+            let inbox = self.inbox.clone();
+            std::thread::spawn(move || inbox.blocking_send(message));
+        }
+    }
+}
+
+impl ReportSink for Handle {
+    fn report(&self, report: Report, on_durable: Box<dyn FnOnce() + Send>) {
+        // When the loop has stopped, the report stays in the executor's spool.
+        let _stopped = self.inbox.blocking_send(Message::Report { report, on_durable });
+    }
+}

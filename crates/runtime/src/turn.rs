@@ -1,0 +1,717 @@
+//! The loop: drain the inbox, decide, commit, act.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use kobza_engine::{
+    Action, Command, Decision, Engine, EngineOptions, Launch, Question, Refusal, Reply, Report,
+    ReportBody,
+};
+use kobza_model::{Cause, LaunchId, Now, Outcome, RunId, TaskId, Workflow};
+use kobza_store::{Commit, CommitError, Fence, Store, StoreError, Write};
+use tokio::sync::{broadcast, mpsc, watch};
+
+use crate::clock::Clock;
+use crate::facts::{Lookup, OutputCache, RunFacts};
+use crate::handle::{Committed, Handle, INBOX_CAPACITY, Message, ReplyTo, Submission, SubmitError};
+use crate::metrics::Metrics;
+use crate::ports::{Dialect, Executor, ExecutorName};
+
+/// Messages of one batch: enough to make a commit cheap per message, few enough that the first
+/// does not wait long for the last.
+const BATCH_MESSAGES: usize = 2048;
+/// Steps of the engine in one batch: bounds a transaction to some tens of milliseconds.
+const BATCH_STEPS: usize = 16_384;
+/// Rounds of questions and answers in one batch.
+const BATCH_ROUNDS: usize = 1024;
+/// Pause after a commit that failed, so that a full disk is not hammered.
+const FAILURE_PAUSE: Duration = Duration::from_millis(250);
+/// Commits of which a follower may lag before it has to read the store.
+const FOLLOWER_LAG: usize = 4096;
+
+/// What a runtime is made of.
+pub struct RuntimeOptions {
+    pub engine: EngineOptions,
+    /// Shown to a second server that wants the same store.
+    pub owner: String,
+    pub store: Arc<dyn Store>,
+    pub dialects: Vec<Arc<dyn Dialect>>,
+    /// Values of a namespace for dialects; `None` reads the store's objects.
+    pub lookup: Option<Arc<Lookup>>,
+}
+
+impl std::fmt::Debug for RuntimeOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RuntimeOptions").field("owner", &self.owner).finish_non_exhaustive()
+    }
+}
+
+/// Why a runtime could not start, or stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("run {run} could not be taken up again: {reason}")]
+    Restore { run: RunId, reason: String },
+}
+
+/// An inbox that waits for its loop.
+pub struct Inbox {
+    receiver: mpsc::Receiver<Message>,
+    next_event: watch::Sender<u64>,
+}
+
+/// Makes a handle, so that executors and servers can be built before the loop starts.
+#[must_use]
+pub fn channel() -> (Handle, Inbox) {
+    let (sender, receiver) = mpsc::channel(INBOX_CAPACITY);
+    let (events, _) = broadcast::channel(FOLLOWER_LAG);
+    let (next_sender, next_receiver) = watch::channel(0);
+    let handle = Handle {
+        inbox: sender,
+        events,
+        next_event: next_receiver,
+        metrics: Arc::new(Metrics::default()),
+    };
+    (handle, Inbox { receiver, next_event: next_sender })
+}
+
+/// A loop that runs on its own thread.
+#[derive(Debug)]
+pub struct Runtime {
+    thread: std::thread::JoinHandle<Result<(), RuntimeError>>,
+}
+
+impl Runtime {
+    /// Takes the store, restores all live runs and starts the loop. Live launches are handed to
+    /// their executors for adoption.
+    pub fn start(
+        options: RuntimeOptions,
+        handle: &Handle,
+        inbox: Inbox,
+        executors: BTreeMap<ExecutorName, Arc<dyn Executor>>,
+    ) -> Result<Self, RuntimeError> {
+        let fence = options.store.acquire(&options.owner)?;
+        let store = options.store.clone();
+        let lookup: Arc<Lookup> = match options.lookup {
+            Some(lookup) => lookup,
+            None => Arc::new(move |kind, namespace, name| {
+                store.object(kind, namespace, name).ok().flatten()
+            }),
+        };
+        let mut turner = Turner {
+            clock: Clock::new(fence.engine_time),
+            engine: Engine::new(options.engine.clone()),
+            engine_options: options.engine,
+            store: options.store,
+            dialects: options.dialects.iter().map(|d| (d.name().to_owned(), d.clone())).collect(),
+            executors,
+            lookup,
+            fence,
+            outputs: OutputCache::default(),
+            seen_outputs: 0,
+            carriers: HashMap::new(),
+            own: VecDeque::new(),
+            keys: HashMap::new(),
+            events: handle.events.clone(),
+            next_event: inbox.next_event,
+            metrics: handle.metrics.clone(),
+            random: rand_seed(),
+            leftover: false,
+            stopping: false,
+        };
+        turner.restore()?;
+        let receiver = inbox.receiver;
+        let thread = std::thread::Builder::new()
+            .name("kobza-loop".to_owned())
+            .spawn(move || turner.run(receiver))
+            .map_err(|e| CommitError::Failed(format!("no thread for the loop: {e}")))?;
+        Ok(Self { thread })
+    }
+
+    /// Waits for the loop to end (after `Handle::stop`, or because it lost its store).
+    pub fn join(self) -> Result<(), RuntimeError> {
+        match self.thread.join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+
+    /// Whether the loop has ended.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.thread.is_finished()
+    }
+}
+
+struct Turner {
+    clock: Clock,
+    engine: Engine,
+    engine_options: EngineOptions,
+    store: Arc<dyn Store>,
+    dialects: BTreeMap<String, Arc<dyn Dialect>>,
+    executors: BTreeMap<ExecutorName, Arc<dyn Executor>>,
+    lookup: Arc<Lookup>,
+    fence: Fence,
+    outputs: OutputCache,
+    /// How many of the engine's fresh outputs are in the cache already.
+    seen_outputs: usize,
+    /// Which executor has a launch.
+    carriers: HashMap<LaunchId, ExecutorName>,
+    /// Reports of the loop to itself: launches that could not be rendered.
+    own: VecDeque<Report>,
+    /// Keys of live runs.
+    keys: HashMap<(String, String, String), RunId>,
+    events: broadcast::Sender<Committed>,
+    next_event: watch::Sender<u64>,
+    metrics: Arc<Metrics>,
+    random: u64,
+    leftover: bool,
+    stopping: bool,
+}
+
+/// What is owed to callers once the batch is durable.
+#[derive(Default)]
+struct Owed {
+    replies: Vec<(ReplyTo, Result<Vec<Reply>, SubmitError>)>,
+    durable: Vec<Box<dyn FnOnce() + Send>>,
+    writes: Vec<Write>,
+}
+
+fn rand_seed() -> u64 {
+    uuid::Uuid::new_v4().as_u64_pair().0 | 1
+}
+
+impl Turner {
+    fn run(mut self, mut inbox: mpsc::Receiver<Message>) -> Result<(), RuntimeError> {
+        let waiter = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .map_err(|e| CommitError::Failed(format!("no timer for the loop: {e}")))?;
+        loop {
+            let first = self.wait(&waiter, &mut inbox);
+            if self.stopping && first.is_none() {
+                return Ok(());
+            }
+            self.turn(first, &mut inbox)?;
+        }
+    }
+
+    /// The next message; `None` when a timer is due, work is left over, or the inbox has closed.
+    fn wait(
+        &mut self,
+        waiter: &tokio::runtime::Runtime,
+        inbox: &mut mpsc::Receiver<Message>,
+    ) -> Option<Message> {
+        if let Ok(message) = inbox.try_recv() {
+            return Some(message);
+        }
+        if self.leftover || !self.own.is_empty() || self.stopping {
+            return None;
+        }
+        let received = match self.engine.next_timer() {
+            Some(due) => {
+                let left = self.clock.until(due);
+                waiter.block_on(async { tokio::time::timeout(left, inbox.recv()).await })
+            }
+            None => Ok(waiter.block_on(inbox.recv())),
+        };
+        match received {
+            Ok(Some(message)) => Some(message),
+            Ok(None) => {
+                self.stopping = true;
+                None
+            }
+            Err(_due) => None,
+        }
+    }
+
+    fn turn(
+        &mut self,
+        first: Option<Message>,
+        inbox: &mut mpsc::Receiver<Message>,
+    ) -> Result<(), RuntimeError> {
+        let started = Instant::now();
+        let now = self.clock.now();
+        self.metrics.last_turn.store(u64::try_from(now.wall.0).unwrap_or(0), Ordering::Relaxed);
+        let mut owed = Owed::default();
+        let mut messages = 0;
+        if self.engine.next_timer().is_some_and(|due| due <= now.engine) {
+            // A tick cannot be refused.
+            let _done = self.engine.apply(Command::Tick, now);
+        }
+        for report in std::mem::take(&mut self.own) {
+            let _stale = self.engine.apply(Command::Report(report), now);
+        }
+        let mut next = first;
+        while let Some(message) = next {
+            messages += 1;
+            self.take(message, now, &mut owed);
+            next = if messages < BATCH_MESSAGES { inbox.try_recv().ok() } else { None };
+        }
+        self.decide(now);
+        self.metrics.inbox.set(messages as i64);
+        self.metrics.phase("decide", started.elapsed());
+        self.commit(owed, now)
+    }
+
+    fn take(&mut self, message: Message, now: Now, owed: &mut Owed) {
+        match message {
+            Message::Stop => self.stopping = true,
+            Message::Query(look) => look(&self.engine),
+            Message::Report { mut report, on_durable } => {
+                if let ReportBody::Finished { jitter, .. } = &mut report.body {
+                    *jitter = self.draw();
+                }
+                let id = report.launch.run;
+                let ended =
+                    matches!(report.body, ReportBody::Finished { .. } | ReportBody::Lost { .. });
+                let launch = report.launch;
+                self.metrics.commands.inc();
+                if self.load(id).is_ok() && self.engine.apply(Command::Report(report), now).is_err()
+                {
+                    self.metrics.refused.inc();
+                }
+                if ended {
+                    self.carriers.remove(&launch);
+                }
+                owed.durable.push(on_durable);
+            }
+            Message::Submit { submission, reply } => {
+                let result = self.submit(submission, now, owed);
+                owed.replies.push((reply, result));
+            }
+        }
+    }
+
+    fn submit(
+        &mut self,
+        submission: Submission,
+        now: Now,
+        owed: &mut Owed,
+    ) -> Result<Vec<Reply>, SubmitError> {
+        let mut replies = Vec::with_capacity(submission.commands.len());
+        for command in submission.commands {
+            self.metrics.commands.inc();
+            let reply = self.apply(command, now).inspect_err(|_| {
+                self.metrics.refused.inc();
+            })?;
+            replies.push(reply);
+        }
+        owed.writes.extend(submission.writes);
+        Ok(replies)
+    }
+
+    fn apply(&mut self, command: Command, now: Now) -> Result<Reply, SubmitError> {
+        match &command {
+            Command::StartRun(start) => {
+                if let Some(key) = &start.key {
+                    let place = (start.namespace.clone(), start.workflow.name.clone(), key.clone());
+                    let holder = match self.keys.get(&place) {
+                        Some(run) => Some(*run),
+                        None => self
+                            .store
+                            .run_by_key(&start.namespace, &start.workflow.name, key)
+                            .map_err(|e| SubmitError::Store(e.to_string()))?,
+                    };
+                    if let Some(run) = holder {
+                        return Err(SubmitError::KeyTaken { key: key.clone(), run });
+                    }
+                    let run = start.run;
+                    let reply = self.engine.apply(command, now)?;
+                    self.keys.insert(place, run);
+                    return Ok(reply);
+                }
+            }
+            Command::StopRun { run, .. }
+            | Command::PauseRun { run }
+            | Command::ResumeRun { run }
+            | Command::Clear { run, .. }
+            | Command::AddTasks { run, .. }
+            | Command::Observe { run, .. }
+            | Command::CloseRun { run, .. }
+            | Command::Machine { run, .. }
+            | Command::Annotate { run, .. } => self.load(*run)?,
+            Command::StopTask { task, .. }
+            | Command::ResumeTask { task, .. }
+            | Command::Mark { task, .. } => self.load(task.run)?,
+            Command::Report(_)
+            | Command::Answer { .. }
+            | Command::Tick
+            | Command::SetLimit { .. }
+            | Command::RemoveLimit { .. } => {}
+        }
+        Ok(self.engine.apply(command, now)?)
+    }
+
+    /// Brings a finished run back into memory.
+    fn load(&mut self, id: RunId) -> Result<(), SubmitError> {
+        if self.engine.has_run(id) {
+            return Ok(());
+        }
+        let failed = |e: StoreError| SubmitError::Store(e.to_string());
+        let Some(image) = self.store.run_image(id).map_err(failed)? else {
+            return Err(Refusal::NoRun(id).into());
+        };
+        let workflow = self
+            .store
+            .workflow(&image.run.namespace, &image.run.workflow, Some(&image.run.version))
+            .map_err(failed)?
+            .ok_or_else(|| SubmitError::Store(format!("the version of run {id} is gone")))?
+            .workflow;
+        self.engine.restore_run(image, workflow, self.clock.now())?;
+        Ok(())
+    }
+
+    /// Works off consequences, answering what can be answered at once.
+    fn decide(&mut self, now: Now) {
+        let mut steps = BATCH_STEPS;
+        self.leftover = false;
+        for _ in 0..BATCH_ROUNDS {
+            let slice = steps.min(1024);
+            let more = self.engine.work(slice);
+            steps -= slice;
+            for row in &self.engine.fresh_outputs()[self.seen_outputs..] {
+                self.outputs.put(row);
+            }
+            self.seen_outputs = self.engine.fresh_outputs().len();
+            let questions = self.engine.take_questions();
+            if questions.is_empty() && !more {
+                return;
+            }
+            for question in questions {
+                let decision = self.answer(&question, now);
+                let command =
+                    Command::Answer { task: question.task, serial: question.serial, decision };
+                // The task may have been stopped in between: then nobody waits for the answer.
+                let _not_asked = self.engine.apply(command, now);
+            }
+            if steps == 0 {
+                break;
+            }
+        }
+        self.leftover = true;
+    }
+
+    fn answer(&self, question: &Question, now: Now) -> Decision {
+        let run = question.task.run;
+        let Some((row, workflow)) = self.engine.run_row(run).zip(self.engine.workflow(run)) else {
+            return Decision::Fail {
+                cause: Cause::Infrastructure,
+                message: "the run is gone".to_owned(),
+            };
+        };
+        let Some(dialect) = self.dialects.get(&row.dialect) else {
+            return Decision::Fail {
+                cause: Cause::Infrastructure,
+                message: format!("this server does not speak the dialect {:?}", row.dialect),
+            };
+        };
+        dialect.decide(question, &self.facts(row, workflow, now))
+    }
+
+    fn facts<'a>(
+        &'a self,
+        run: &'a kobza_model::RunRow,
+        workflow: &'a Arc<Workflow>,
+        now: Now,
+    ) -> RunFacts<'a> {
+        RunFacts {
+            engine: &self.engine,
+            run,
+            workflow,
+            outputs: &self.outputs,
+            store: self.store.as_ref(),
+            lookup: self.lookup.as_ref(),
+            now: now.wall,
+        }
+    }
+
+    fn commit(&mut self, owed: Owed, now: Now) -> Result<(), RuntimeError> {
+        let started = Instant::now();
+        let engine = self.engine.take_batch();
+        self.seen_outputs = 0;
+        let mut commit =
+            Commit { engine, writes: owed.writes, engine_time: now.engine, at: now.wall };
+        commit.writes.extend(self.cache_writes(&commit));
+        let empty = commit.engine.is_empty() && commit.writes.is_empty();
+        if !empty {
+            let first = self.fence.next_event;
+            match self.store.commit(self.fence, &commit) {
+                Ok(fence) => self.fence = fence,
+                Err(error) => return self.failed(error, owed.replies),
+            }
+            self.metrics.healthy.store(true, Ordering::Relaxed);
+            self.metrics.batches.inc();
+            self.metrics.phase("commit", started.elapsed());
+            for id in &commit.engine.dropped_outputs {
+                let rewritten =
+                    commit.engine.outputs.iter().any(|o| o.task == id.task && o.run == id.run);
+                if !rewritten {
+                    self.outputs.drop_task(*id);
+                }
+            }
+            self.outputs.trim();
+            let events = commit.engine.events;
+            if !events.is_empty() {
+                self.metrics.events.inc_by(events.len() as u64);
+                self.next_event.send_replace(self.fence.next_event);
+                // Nobody follows: nobody misses it.
+                let _unheard = self.events.send(Committed { first, events: Arc::new(events) });
+            }
+        }
+        let acting = Instant::now();
+        for (reply, result) in owed.replies {
+            reply(result);
+        }
+        for durable in owed.durable {
+            durable();
+        }
+        self.act(now);
+        self.metrics.live_runs.set(i64::try_from(self.engine.run_count()).unwrap_or(i64::MAX));
+        self.metrics.phase("act", acting.elapsed());
+        Ok(())
+    }
+
+    /// Results to be remembered by key: of tasks that ended well and whose guard named one.
+    fn cache_writes(&self, commit: &Commit) -> Vec<Write> {
+        let mut writes = Vec::new();
+        for task in &commit.engine.tasks {
+            if task.state != kobza_model::TaskState::Succeeded || task.cause == Cause::Cache {
+                continue;
+            }
+            let Some(key) = task.inputs.get("$cache").and_then(|k| k.as_str()) else { continue };
+            let Some(run) = self.engine.run_row(task.run) else { continue };
+            let facts =
+                commit.engine.outputs.iter().filter(|o| o.run == task.run && o.task == task.task);
+            let outputs: serde_json::Map<String, kobza_model::Json> =
+                facts.map(|o| (o.key.clone(), o.value.clone())).collect();
+            writes.push(Write::PutObject {
+                kind: "cache",
+                namespace: run.namespace.clone(),
+                key: key.to_owned(),
+                value: Some(serde_json::json!({"at": commit.at, "outputs": outputs, "task": TaskId { run: task.run, task: task.task }.to_string()})),
+            });
+        }
+        writes
+    }
+
+    fn failed(
+        &mut self,
+        error: CommitError,
+        replies: Vec<(ReplyTo, Result<Vec<Reply>, SubmitError>)>,
+    ) -> Result<(), RuntimeError> {
+        self.metrics.healthy.store(false, Ordering::Relaxed);
+        self.metrics.commit_failures.inc();
+        tracing::error!(%error, "a commit failed; memory is dropped and read again");
+        let answer = match &error {
+            CommitError::Fenced { .. } => SubmitError::Stopped,
+            CommitError::Unknown(text) => SubmitError::Unknown(text.clone()),
+            CommitError::Failed(text) => SubmitError::Store(text.clone()),
+        };
+        for (reply, _) in replies {
+            reply(Err(answer.clone()));
+        }
+        if let CommitError::Fenced { .. } = error {
+            return Err(error.into());
+        }
+        // Reports of this batch were not acknowledged: adoption makes executors repeat them.
+        loop {
+            std::thread::sleep(FAILURE_PAUSE);
+            match self.reload() {
+                Ok(()) => return Ok(()),
+                Err(RuntimeError::Commit(error @ CommitError::Fenced { .. })) => {
+                    return Err(error.into());
+                }
+                Err(error) => tracing::error!(%error, "the store cannot be read"),
+            }
+        }
+    }
+
+    fn reload(&mut self) -> Result<(), RuntimeError> {
+        let found = self.store.fence()?;
+        if found.term != self.fence.term {
+            return Err(CommitError::Fenced { ours: self.fence.term, found: found.term }.into());
+        }
+        self.fence = found;
+        self.clock = Clock::new(self.fence.engine_time.max(self.clock.now().engine));
+        self.engine = Engine::new(self.engine_options.clone());
+        self.outputs.clear();
+        self.keys.clear();
+        self.own.clear();
+        self.seen_outputs = 0;
+        self.restore()
+    }
+
+    /// Reads everything that lives, and lets executors take up what runs.
+    fn restore(&mut self) -> Result<(), RuntimeError> {
+        for (name, dialect) in &self.dialects {
+            if let Some(factory) = dialect.machine() {
+                self.engine.register_machine(name, factory);
+            }
+        }
+        self.engine.restore_limits(self.store.limits()?);
+        let now = self.clock.now();
+        let mut versions: HashMap<(String, String, String), Arc<Workflow>> = HashMap::new();
+        for image in self.store.active_runs()? {
+            let row = &image.run;
+            let run = row.run;
+            let place = (row.namespace.clone(), row.workflow.clone(), row.version.clone());
+            let workflow = match versions.get(&place) {
+                Some(workflow) => workflow.clone(),
+                None => {
+                    let stored =
+                        self.store.workflow(&row.namespace, &row.workflow, Some(&row.version))?;
+                    let Some(stored) = stored else {
+                        return Err(RuntimeError::Restore {
+                            run,
+                            reason: "its workflow version is gone".to_owned(),
+                        });
+                    };
+                    versions.insert(place, stored.workflow.clone());
+                    stored.workflow
+                }
+            };
+            if let Some(key) = &row.key {
+                self.keys.insert((row.namespace.clone(), row.workflow.clone(), key.clone()), run);
+            }
+            self.engine
+                .restore_run(image, workflow, now)
+                .map_err(|e| RuntimeError::Restore { run, reason: e.to_string() })?;
+        }
+        self.carriers.clear();
+        let mut adopted: BTreeMap<ExecutorName, Vec<LaunchId>> = BTreeMap::new();
+        for name in self.executors.keys() {
+            adopted.insert(name, Vec::new());
+        }
+        for (launch, _) in self.engine.confirmed_launches() {
+            let name = self.carrier(launch, now);
+            self.carriers.insert(launch, name);
+            adopted.entry(name).or_default().push(launch);
+        }
+        for (name, launches) in adopted {
+            if let Some(executor) = self.executors.get(name) {
+                executor.adopt(launches);
+            }
+        }
+        self.leftover = true;
+        Ok(())
+    }
+
+    /// The executor that a confirmed launch was given to: what its dialect would choose again.
+    fn carrier(&self, id: LaunchId, now: Now) -> ExecutorName {
+        let fallback = self.executors.keys().next().copied().unwrap_or("process");
+        let process = if self.executors.contains_key("process") { "process" } else { fallback };
+        let Some(task) = self.engine.task_row(id.task_id()) else { return process };
+        let launch = Launch {
+            id,
+            template: task.template,
+            scope: task.scope,
+            node: task.node,
+            index: task.index,
+            attempt: task.attempt,
+            carry: task.carry,
+            timeout_ms: None,
+        };
+        self.render(&launch, now).map_or(process, |(name, _)| name)
+    }
+
+    fn render(
+        &self,
+        launch: &Launch,
+        now: Now,
+    ) -> Result<(ExecutorName, crate::ports::LaunchSpec), String> {
+        let run = launch.id.run;
+        let (row, workflow) = self
+            .engine
+            .run_row(run)
+            .zip(self.engine.workflow(run))
+            .ok_or_else(|| "the run is gone".to_owned())?;
+        let dialect = self
+            .dialects
+            .get(&row.dialect)
+            .ok_or_else(|| format!("this server does not speak the dialect {:?}", row.dialect))?;
+        dialect.launch(launch, &self.facts(row, workflow, now))
+    }
+
+    /// Carries out what the engine wants done, now that its cause is durable.
+    fn act(&mut self, now: Now) {
+        let mut ended = Vec::new();
+        for action in self.engine.take_actions() {
+            match action {
+                Action::Launch(launch) => {
+                    self.metrics.launches.inc();
+                    self.launch(&launch, now);
+                }
+                Action::Kill { launch, reason } => {
+                    let name = self.carriers.get(&launch).copied().unwrap_or("process");
+                    if let Some(executor) = self.executors.get(name) {
+                        executor.kill(launch, reason);
+                    }
+                }
+                Action::RunStarted { .. } => {
+                    self.metrics.runs_started.inc();
+                }
+                Action::RunEnded { run } => {
+                    self.metrics.runs_ended.inc();
+                    ended.push(run);
+                }
+            }
+        }
+        for run in ended {
+            if let Some(row) = self.engine.run_row(run)
+                && let Some(key) = &row.key
+            {
+                self.keys.remove(&(row.namespace.clone(), row.workflow.clone(), key.clone()));
+            }
+            // A run that was reopened in the same batch stays.
+            if self.engine.evict(run) {
+                self.outputs.drop_run(run);
+            }
+        }
+    }
+
+    fn launch(&mut self, launch: &Launch, now: Now) {
+        let failure = match self.render(launch, now) {
+            Ok((name, spec)) => match self.executors.get(name) {
+                Some(executor) => {
+                    let mut spec = spec;
+                    if spec.timeout_ms.is_none() {
+                        spec.timeout_ms = launch.timeout_ms;
+                    }
+                    self.carriers.insert(launch.id, name);
+                    executor.launch(launch.id, spec);
+                    return;
+                }
+                None => (Cause::Infrastructure, format!("this server has no executor {name:?}")),
+            },
+            Err(message) => (Cause::Template, message),
+        };
+        let jitter = self.draw();
+        self.own.push_back(Report {
+            launch: launch.id,
+            at: now.wall,
+            body: ReportBody::Finished {
+                outcome: Outcome::Failed,
+                cause: failure.0,
+                message: Some(failure.1),
+                exit_code: None,
+                outputs: Vec::new(),
+                skips: Vec::new(),
+                jitter,
+            },
+        });
+    }
+
+    /// A draw from 0 to 1 for jitter (xorshift64): need not be good, only spread.
+    fn draw(&mut self) -> f64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        (self.random >> 11) as f64 / (1u64 << 53) as f64
+    }
+}
