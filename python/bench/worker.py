@@ -146,7 +146,11 @@ def main() -> None:
         process = context.Process(target=int)
         process.start()
         process.join()
-    row("multiprocessing.Process by fork, for comparison", (time.perf_counter() - began) * 20, "ms/task")
+    row(
+        "multiprocessing.Process by fork, for comparison",
+        (time.perf_counter() - began) * 20,
+        "ms/task",
+    )
 
 
 if __name__ == "__main__":

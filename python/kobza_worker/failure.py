@@ -22,7 +22,9 @@ _HERE = os.path.dirname(os.path.abspath(__file__))
 MACHINERY = [_HERE]
 _LIBRARIES = tuple(
     os.path.join(os.path.realpath(path), "")
-    for path in {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    for path in {
+        sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")
+    }
     if path
 )
 
@@ -68,15 +70,23 @@ def _frames(error: BaseException) -> list[traceback.FrameSummary]:
 
 def _place(error: BaseException) -> dict[str, Any] | None:
     if isinstance(error, SyntaxError) and error.filename:
-        return {"file": error.filename, "line": error.lineno, "function": None,
-                "code": (error.text or "").strip() or None}
+        return {
+            "file": error.filename,
+            "line": error.lineno,
+            "function": None,
+            "code": (error.text or "").strip() or None,
+        }
     frames = _frames(error)
     users = [frame for frame in frames if not is_library(frame.filename)]
     if not users:
         return None
     last = users[-1]
-    return {"file": last.filename, "line": last.lineno, "function": last.name,
-            "code": last.line or None}
+    return {
+        "file": last.filename,
+        "line": last.lineno,
+        "function": last.name,
+        "code": last.line or None,
+    }
 
 
 def summary(error: BaseException) -> str:
@@ -105,7 +115,9 @@ def _render_one(error: BaseException) -> list[str]:
         lines += _render_frames(libraries, code=not users)
     if isinstance(error, SyntaxError):
         try:
-            lines += [line.rstrip("\n") for line in traceback.format_exception_only(type(error), error)]
+            lines += [
+                line.rstrip("\n") for line in traceback.format_exception_only(type(error), error)
+            ]
             return lines
         except BaseException:
             pass

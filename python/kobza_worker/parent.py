@@ -90,7 +90,9 @@ class Forker:
         if not address.value or ctypes.c_int.from_address(address.value).value != os.getpid():
             return None
         flags = ctypes.c_ulong(
-            self._CLONE_PARENT | self._CLONE_CHILD_SETTID | self._CLONE_CHILD_CLEARTID
+            self._CLONE_PARENT
+            | self._CLONE_CHILD_SETTID
+            | self._CLONE_CHILD_CLEARTID
             | signal.SIGCHLD
         )
         order = (address, None) if platform.machine() == "x86_64" else (None, address)
@@ -194,7 +196,9 @@ def _source_files() -> list[list[Any]]:
 
 def _mode() -> tuple[str, str | None, bool]:
     """Whether forking is safe now: mode, reason against it, and whether the cheap way will do."""
-    extra = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
+    extra = [
+        thread.name for thread in threading.enumerate() if thread is not threading.main_thread()
+    ]
     if extra:
         names = ", ".join(extra[:5])
         return "spawn", f"the imports started {len(extra)} Python thread(s): {names}", False
@@ -207,7 +211,11 @@ def _mode() -> tuple[str, str | None, bool]:
     os.waitpid(pid, 0)
     left = native_threads() - 1
     if left > 0:
-        return "spawn", f"the imports left {left} native thread(s) running that survive a fork", False
+        return (
+            "spawn",
+            f"the imports left {left} native thread(s) running that survive a fork",
+            False,
+        )
     return "fork", None, False
 
 
@@ -227,8 +235,15 @@ def serve(channel: Channel) -> int:
         failure.print_error(error)
         cause = "timeout" if isinstance(error, ImportTimeout) else "code"
         try:
-            channel.send({"event": "failed", "error": {
-                **failure.describe(error, cause), "traceback": failure.render(error)[:20000]}})
+            channel.send(
+                {
+                    "event": "failed",
+                    "error": {
+                        **failure.describe(error, cause),
+                        "traceback": failure.render(error)[:20000],
+                    },
+                }
+            )
         except Closed:
             pass
         return 1
@@ -240,9 +255,15 @@ def serve(channel: Channel) -> int:
     gc.freeze()
     gc.disable()
     report |= {
-        "event": "ready", "protocol": PROTOCOL, "pid": os.getpid(), "mode": mode,
-        "reason": reason, "direct": forker.direct, "rss": resident_bytes(),
-        "python": platform.python_version(), "files": _source_files(),
+        "event": "ready",
+        "protocol": PROTOCOL,
+        "pid": os.getpid(),
+        "mode": mode,
+        "reason": reason,
+        "direct": forker.direct,
+        "rss": resident_bytes(),
+        "python": platform.python_version(),
+        "files": _source_files(),
     }
     try:
         channel.send(report)
@@ -252,8 +273,9 @@ def serve(channel: Channel) -> int:
             if operation == "fork":
                 fork_workers(channel, forker, fds, int(message.get("tasks") or 1))
             elif operation == "status":
-                channel.send({
-                    "event": "status", "rss": resident_bytes(), "threads": native_threads()})
+                channel.send(
+                    {"event": "status", "rss": resident_bytes(), "threads": native_threads()}
+                )
             else:
                 for fd in fds:
                     os.close(fd)
@@ -276,7 +298,7 @@ def fork_workers(channel: Channel, forker: Forker, fds: list[int], tasks: int) -
             problem = f"fork failed: {error}"
             break
         if pid == 0:
-            for other in fds[:place] + fds[place + 1:]:
+            for other in fds[:place] + fds[place + 1 :]:
                 _close(other)
             channel.close()
             _be_worker(fd, tasks)

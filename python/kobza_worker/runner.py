@@ -38,7 +38,9 @@ def run(task: dict[str, Any]) -> dict[str, Any]:
         outputs: dict[str, Any] = own(task)
         return outputs
     if not callable(function):
-        raise loading.LoadError(f"{task['function']} is a {type(function).__name__}, not a function")
+        raise loading.LoadError(
+            f"{task['function']} is a {type(function).__name__}, not a function"
+        )
     positional, named = arguments(task)
     result = function(*positional, **named)
     try:

@@ -78,7 +78,9 @@ class Channel:
             raise BadFrame("a frame that is not a JSON object")
         count = message.get("fds", 0)
         if not isinstance(count, int) or not 0 <= count <= len(self._fds):
-            raise BadFrame(f"a frame that should bring {count} descriptors brought {len(self._fds)}")
+            raise BadFrame(
+                f"a frame that should bring {count} descriptors brought {len(self._fds)}"
+            )
         fds, self._fds = self._fds[:count], self._fds[count:]
         return message, fds
 

@@ -165,9 +165,18 @@ def _run(channel: Channel, task: dict[str, Any], fds: list[int], last: bool, sin
             done["outputs"] = json.loads(data)
     except OSError as error:
         code = 74
-        done = {"event": "done", "exit": code, "outputs": {"$error": {
-            "type": "OSError", "cause": "infrastructure", "where": None,
-            "message": f"its outputs could not be written: {error}"}}}
+        done = {
+            "event": "done",
+            "exit": code,
+            "outputs": {
+                "$error": {
+                    "type": "OSError",
+                    "cause": "infrastructure",
+                    "where": None,
+                    "message": f"its outputs could not be written: {error}",
+                }
+            },
+        }
     spoiled = not single and threading.active_count() > threads
     if spoiled or last:
         done["last"] = True
@@ -261,7 +270,7 @@ def _enter(task: dict[str, Any], single: bool) -> None:
         try:
             entry = pwd.getpwnam(task["user"])
         except KeyError:
-            raise runner.loading.LoadError(f"there is no user {task['user']!r}") from None
+            raise loading.LoadError(f"there is no user {task['user']!r}") from None
         os.initgroups(entry.pw_name, entry.pw_gid)
         os.setgid(entry.pw_gid)
         os.setuid(entry.pw_uid)

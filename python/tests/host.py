@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 import select
-import signal
 import socket
 import subprocess
 import sys
@@ -93,12 +91,20 @@ def drain(fds: list[int]) -> list[bytes]:
 
 
 class Host:
-    def __init__(self, load: list[dict[str, str]], python: str = sys.executable,
-                 log: Any = subprocess.DEVNULL, **start: Any) -> None:
+    def __init__(
+        self,
+        load: list[dict[str, str]],
+        python: str = sys.executable,
+        log: Any = subprocess.DEVNULL,
+        **start: Any,
+    ) -> None:
         ours, theirs = socket.socketpair()
         self.process = subprocess.Popen(
-            [python, WORKER, "parent", str(theirs.fileno())], pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            [python, WORKER, "parent", str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
         )
         theirs.close()
         self.channel = Channel(ours)
@@ -132,7 +138,8 @@ def spawn(task: dict[str, Any], python: str = sys.executable) -> Result:
     """Runs a task in a clean interpreter."""
     ours, theirs = socket.socketpair()
     process = subprocess.Popen(
-        [python, WORKER, "worker", str(theirs.fileno()), "1"], pass_fds=[theirs.fileno()],
+        [python, WORKER, "worker", str(theirs.fileno()), "1"],
+        pass_fds=[theirs.fileno()],
         stdin=subprocess.DEVNULL,
     )
     theirs.close()

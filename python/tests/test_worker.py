@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from pathlib import Path
 
 import pytest
-
 from host import Host, become_subreaper, drain, spawn
 
 SAMPLE = str(Path(__file__).parent / "sample.py")
@@ -68,7 +66,7 @@ def test_an_exception_shows_the_users_frames_first(host):
     assert result.error["where"]["function"] == "inner"
     log = result.err.decode()
     assert "kobza_worker" not in log
-    last = log[log.rindex("Traceback (your code"):]
+    last = log[log.rindex("Traceback (your code") :]
     assert "in fails" in last and "in inner" in last and "JSONDecodeError" in log
 
 
@@ -245,16 +243,21 @@ def test_imports_that_fail(tmp_path, text, words):
 
 
 def test_an_import_that_hangs(tmp_path):
-    file = write(tmp_path, "slow.py", "import time\ntry:\n  time.sleep(100)\nexcept Exception: pass\n")
+    file = write(
+        tmp_path, "slow.py", "import time\ntry:\n  time.sleep(100)\nexcept Exception: pass\n"
+    )
     with Host([{"file": file}], import_timeout=0.2) as host:
         error = host.ready["error"]
         assert error["cause"] == "timeout" and error["where"]["line"] == 3
 
 
 def test_threads_at_import_forbid_forking(tmp_path):
-    file = write(tmp_path, "threads.py",
-                 "import threading, time\n"
-                 "threading.Thread(target=time.sleep, args=(60,), daemon=True, name='poller').start()\n")
+    file = write(
+        tmp_path,
+        "threads.py",
+        "import threading, time\n"
+        "threading.Thread(target=time.sleep, args=(60,), daemon=True, name='poller').start()\n",
+    )
     with Host([{"file": file}]) as host:
         assert host.ready["mode"] == "spawn"
         assert "poller" in host.ready["reason"]
@@ -279,9 +282,12 @@ def test_two_files_of_one_name(tmp_path):
 def test_forking_twice_works_where_cloning_does_not(tmp_path):
     """A library whose threads end before a fork and start again: forks go the general way."""
     pytest.importorskip("numpy")
-    file = write(tmp_path, "maths.py",
-                 "import numpy\ndef go():\n  return float((numpy.ones((300, 300)) @ numpy.ones((300, 300))).sum())\n"
-                 "def draw():\n  return float(numpy.random.random())\n")
+    file = write(
+        tmp_path,
+        "maths.py",
+        "import numpy\ndef go():\n  return float((numpy.ones((300, 300)) @ numpy.ones((300, 300))).sum())\n"
+        "def draw():\n  return float(numpy.random.random())\n",
+    )
     become_subreaper()
     with Host([{"file": file}]) as host:
         assert host.ready["mode"] == "fork", host.ready

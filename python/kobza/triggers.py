@@ -1,0 +1,95 @@
+"""What starts a workflow: schedules, assets, webhooks, other runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from . import options
+from .options import Duration
+
+
+@dataclass(frozen=True)
+class Trigger:
+    """One trigger of a workflow. ``params`` are templates over the event that fired it."""
+
+    kind: str
+    settings: dict[str, Any]
+    params: dict[str, Any] = field(default_factory=dict)
+
+    def document(self) -> dict[str, Any]:
+        settings = {key: value for key, value in self.settings.items() if value is not None}
+        document: dict[str, Any] = {self.kind: settings}
+        if self.params:
+            document["params"] = self.params
+        return document
+
+
+def cron(
+    expression: str,
+    *,
+    timezone: str | None = None,
+    catchup: bool | None = None,
+    overlap: str | None = None,
+    params: dict[str, Any] | None = None,
+) -> Trigger:
+    """At the times of a cron expression, by the clocks of a time zone (default UTC)."""
+    if len(expression.split()) not in (5, 6, 7) and not expression.startswith("@"):
+        raise ValueError(
+            f"{expression!r} is not a cron expression: it has five fields, such as '0 2 * * *'"
+        )
+    return Trigger(
+        "cron",
+        {"cron": expression, "timezone": timezone, "catchup": catchup, "overlap": overlap},
+        params or {},
+    )
+
+
+def every(
+    interval: Duration,
+    *,
+    catchup: bool | None = None,
+    overlap: str | None = None,
+    params: dict[str, Any] | None = None,
+) -> Trigger:
+    """At a fixed interval."""
+    if options.seconds(interval) <= 0:
+        raise ValueError("an interval must be longer than nothing")
+    return Trigger(
+        "every",
+        {"every": options.text(interval), "catchup": catchup, "overlap": overlap},
+        params or {},
+    )
+
+
+def on_asset(*assets: Any, all: bool = True, params: dict[str, Any] | None = None) -> Trigger:
+    """When assets were made anew: all of them since the last run, or any."""
+    names = [getattr(asset, "asset_name", asset) for asset in assets]
+    if not names or not builtins_all(isinstance(name, str) for name in names):
+        raise TypeError("on_asset takes assets or their names")
+    return Trigger("asset", {"all" if all else "any": names}, params or {})
+
+
+def on_run(
+    workflow: Any, *, state: str = "succeeded", params: dict[str, Any] | None = None
+) -> Trigger:
+    """When a run of another workflow ends."""
+    return Trigger(
+        "run", {"workflow": getattr(workflow, "name", workflow), "state": state}, params or {}
+    )
+
+
+def webhook(
+    path: str, *, secret: str | None = None, params: dict[str, Any] | None = None
+) -> Trigger:
+    """When somebody posts to ``/hooks/PATH``; ``secret`` names the secret of the signature."""
+    return Trigger("webhook", {"path": path, "secret": secret}, params or {})
+
+
+def on_file(pattern: str, *, params: dict[str, Any] | None = None) -> Trigger:
+    """When a file appears whose path matches."""
+    return Trigger("file", {"path": pattern}, params or {})
+
+
+def builtins_all(values: Any) -> bool:
+    return False not in list(values)
