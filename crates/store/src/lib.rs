@@ -1,5 +1,15 @@
 //! Durable state behind domain traits; SQLite and PostgreSQL implement them.
+//!
+//! [`Store`] is the engine's half: one writer commits batches, fenced by the shard's row. What
+//! people and programs look at is read through views. Both databases pass the same suite.
 
+mod codec;
 mod contract;
+mod labels;
+mod lock;
+mod sqlite;
+#[doc(hidden)]
+pub mod suite;
 
 pub use contract::*;
+pub use sqlite::{SqliteOptions, SqliteStore};

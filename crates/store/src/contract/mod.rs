@@ -1,5 +1,7 @@
 //! What a store must do, whichever database keeps it.
 
+pub mod kinds;
+
 use kobza_engine::Batch;
 use kobza_model::{EngineTime, Json, RunId, RunImage, Timestamp, Workflow};
 
@@ -14,6 +16,20 @@ pub struct Fence {
     pub next_event: u64,
     /// Engine time at the last commit.
     pub engine_time: EngineTime,
+}
+
+impl Fence {
+    /// The fence once `commit` has been committed under this one.
+    #[must_use]
+    pub fn after(self, commit: &Commit) -> Self {
+        Self {
+            term: self.term,
+            batch: self.batch + 1,
+            next_event: self.next_event + commit.engine.events.len() as u64,
+            // Never back, whatever the caller believes.
+            engine_time: self.engine_time.max(commit.engine_time),
+        }
+    }
 }
 
 /// Why a commit did not happen, or may not have.
@@ -86,7 +102,8 @@ pub trait Store: Send + Sync {
     /// Writes a batch if `fence` is still in force; answers the fence for the next one.
     fn commit(&self, fence: Fence, commit: &Commit) -> Result<Fence, CommitError>;
 
-    /// The shard row as it is.
+    /// What the shard's row says now. After [`CommitError::Unknown`] this is the truth: the commit
+    /// happened if the batch number has grown.
     fn fence(&self) -> Result<Fence, StoreError>;
 
     /// The run that has this key.
@@ -96,6 +113,17 @@ pub trait Store: Send + Sync {
         workflow: &str,
         key: &str,
     ) -> Result<Option<RunId>, StoreError>;
+
+    /// Keeps ownership alive while there is nothing to commit. Stores that are owned through a
+    /// lease need it more often than the lease lasts; the others answer at once.
+    fn heartbeat(&self, _fence: Fence) -> Result<(), CommitError> {
+        Ok(())
+    }
+
+    /// How long ownership lasts without a commit or heartbeat; `None`: until this process ends.
+    fn lease(&self) -> Option<std::time::Duration> {
+        None
+    }
 
     /// All runs that are not finished, whole.
     fn active_runs(&self) -> Result<Vec<RunImage>, StoreError>;
@@ -137,3 +165,28 @@ pub struct StoredWorkflow {
 #[derive(Debug, thiserror::Error)]
 #[error("store: {0}")]
 pub struct StoreError(pub String);
+
+impl StoreError {
+    /// An error at a step that is named.
+    #[must_use]
+    pub fn at(step: &str, error: impl std::fmt::Display) -> Self {
+        Self(format!("{step}: {error}"))
+    }
+}
+
+/// A failure that tests can ask for.
+#[doc(hidden)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Fault {
+    /// The commit happens, and the caller is told that nobody knows.
+    UnknownAfter = 1,
+    /// The commit does not happen, and the caller is told that nobody knows.
+    UnknownBefore = 2,
+}
+
+impl Fault {
+    pub(crate) fn from_number(number: u8) -> Option<Self> {
+        [Self::UnknownAfter, Self::UnknownBefore].into_iter().find(|f| *f as u8 == number)
+    }
+}
