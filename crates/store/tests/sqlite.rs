@@ -1,4 +1,5 @@
 //! SQLite passes the suite, and what only it must do.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use kobza_store::suite::{Fixture, commit, full_batch};
 use kobza_store::{CommitError, Fault, SqliteOptions, SqliteStore, Store};
