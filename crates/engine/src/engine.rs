@@ -80,6 +80,8 @@ pub struct Engine {
     pub(crate) admission: BTreeMap<(String, String), Admission>,
     pub(crate) machines: BTreeMap<String, Arc<dyn MachineFactory>>,
     pub(crate) plans: BTreeMap<String, Arc<crate::plan::Plan>>,
+    /// Live runs that were read and have not been taken up yet.
+    pub(crate) restored: Vec<RunId>,
     sequence: u64,
 }
 
@@ -119,6 +121,7 @@ impl Engine {
             admission: BTreeMap::new(),
             machines: BTreeMap::new(),
             plans: BTreeMap::new(),
+            restored: Vec::new(),
             sequence: 0,
         }
     }

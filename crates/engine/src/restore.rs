@@ -28,8 +28,8 @@ impl Engine {
         }
     }
 
-    /// Takes a run up again. `resend`: launches that no executor has confirmed are sent again and
-    /// kills are repeated, as after a crash; confirmed ones are for the executors to adopt.
+    /// Reads a run from its rows. A live one holds what it held; it goes on with
+    /// [`Engine::take_up`], once all are read, so that nobody takes what another still holds.
     pub fn restore_run(
         &mut self,
         image: RunImage,
@@ -44,19 +44,34 @@ impl Engine {
         let plan = Arc::new(Plan::new(workflow).map_err(|e| Refusal::Invalid(e.to_string()))?);
         let run = rebuild(image, plan, &self.machines)?;
         let finished = run.row.state.is_finished();
-        if run.row.state == RunState::Queued {
-            self.admit_run(run);
-            return Ok(());
-        }
         let mut run = run;
         if !finished {
-            let key = (run.row.namespace.clone(), run.row.workflow.clone());
-            self.admission.entry(key).or_default().active += 1;
-            run.admitted = true;
-            self.cx.take_up(&mut run);
+            if run.row.state != RunState::Queued {
+                let key = (run.row.namespace.clone(), run.row.workflow.clone());
+                self.admission.entry(key).or_default().active += 1;
+                run.admitted = true;
+                self.cx.hold_again(&mut run);
+            }
+            self.restored.push(id);
         }
         self.runs.insert(id, run);
         Ok(())
+    }
+
+    /// Lets everything that was read go on: launches that no executor has confirmed are sent again,
+    /// kills are repeated, timers armed, gates looked at; confirmed launches are for the executors
+    /// to adopt.
+    pub fn take_up(&mut self, now: kobza_model::Now) {
+        self.cx.now = now;
+        for id in std::mem::take(&mut self.restored) {
+            let Some(mut run) = self.runs.remove(&id) else { continue };
+            if run.row.state == RunState::Queued {
+                self.admit_run(run);
+            } else {
+                self.cx.take_up(&mut run);
+                self.runs.insert(id, run);
+            }
+        }
     }
 
     /// Confirmed launches of live runs, for executors to adopt after a restart.
@@ -280,8 +295,43 @@ fn task_in_open(run: &Run, no: u32) -> bool {
 }
 
 impl Cx {
-    /// Everything that was under way goes on: limits are held again, timers armed, unconfirmed
-    /// launches sent again, open questions asked again, gates looked at again.
+    /// Limits that its tasks held are held again.
+    fn hold_again(&mut self, run: &mut Run) {
+        for scope in 0..run.scopes.len() as u32 {
+            let template = run.scope(scope).template;
+            if let Some(parallelism) = run.plan.graph(template).and_then(|g| g.parallelism) {
+                let key = LimitKey::Scope(run.row.run, scope);
+                self.limits.set(key, Some(parallelism.max(1)), false, None);
+            }
+        }
+        for no in 1..run.tasks.len() as u32 {
+            let task = run.task(no);
+            if task.has(flag::SUMMARY) || task_in_open(run, no) {
+                continue;
+            }
+            let id = Cx::task_id(run, no);
+            let held = match task.state {
+                TaskState::Queued | TaskState::Running | TaskState::Cancelling => {
+                    self.wants(run, no)
+                }
+                TaskState::Deferred | TaskState::Rescheduled | TaskState::Suspended => {
+                    let uses = run.node_of(task).map(|n| n.limits.as_slice()).unwrap_or_default();
+                    uses.iter()
+                        .filter(|l| l.while_waiting)
+                        .map(|l| (LimitKey::Named(l.limit.clone()), l.weight))
+                        .collect()
+                }
+                _ => Vec::new(),
+            };
+            if !held.is_empty() {
+                self.limits.force(id, held);
+                run.task_mut(no).set(flag::HOLDS);
+            }
+        }
+    }
+
+    /// Everything that was under way goes on: timers armed, unconfirmed launches sent again, open
+    /// questions asked again, gates looked at again.
     fn take_up(&mut self, run: &mut Run) {
         if let Some(deadline) = run.row.deadline {
             self.timers.insert((deadline, TimerKey::Run(run.row.run)));
@@ -291,18 +341,6 @@ impl Cx {
             return;
         }
         let run_id: RunId = run.row.run;
-        for scope in 0..run.scopes.len() as u32 {
-            if let Some(parallelism) =
-                run.plan.graph(run.scope(scope).template).and_then(|g| g.parallelism)
-            {
-                self.limits.set(
-                    LimitKey::Scope(run_id, scope),
-                    Some(parallelism.max(1)),
-                    false,
-                    None,
-                );
-            }
-        }
         if run.row.state == RunState::Cancelling {
             let cause = if run.row.stop.as_deref() == Some("timeout") {
                 kobza_model::Cause::Timeout
@@ -322,13 +360,6 @@ impl Cx {
             }
             let live_composite =
                 task.state == TaskState::Running && !leaf && !task.has(flag::SUMMARY);
-            if task.state.is_launched() && (leaf || live_composite) {
-                let wants = self.wants(run, no);
-                if !wants.is_empty() {
-                    self.limits.force(id, wants);
-                    run.task_mut(no).set(flag::HOLDS);
-                }
-            }
             match run.task(no).state {
                 TaskState::Queued if leaf && !run.task(no).has(flag::CONFIRMED) => {
                     self.resend(run, no);

@@ -150,34 +150,22 @@ pub enum Quantifier {
 }
 
 impl Gate {
-    /// Runs when everything upstream succeeded; fails and skips travel down. The gate of `needs`.
+    /// Runs when everything upstream succeeded; failures travel down at once, skips once all has
+    /// ended, so that the result does not depend on which came first. The gate of `needs`.
     #[must_use]
     pub fn all_succeeded() -> Self {
-        use Counter::{Outcome as Count, Total};
-        let mut rows = Vec::new();
-        let classes = [EdgeClass::Data, EdgeClass::Setup, EdgeClass::Order];
-        let any = |outcomes: &[Outcome]| {
-            Condition::at_least(
-                classes
-                    .iter()
-                    .flat_map(|&c| outcomes.iter().map(move |&o| (Count(c, o), 1)))
-                    .collect::<Vec<_>>(),
-                1,
-            )
-        };
-        rows.push(GateRow {
-            when: any(&[Outcome::Failed, Outcome::UpstreamFailed, Outcome::Cancelled]),
-            then: GateVerdict::UpstreamFail,
-        });
-        rows.push(GateRow { when: any(&[Outcome::Skipped]), then: GateVerdict::Skip });
-        let mut terms = Vec::new();
-        for c in classes {
-            terms.push((Count(c, Outcome::Succeeded), 1));
-            terms.push((Count(c, Outcome::Removed), 1));
-            terms.push((Total(c), -1));
-        }
-        rows.push(GateRow { when: Condition::at_least(terms, 0), then: GateVerdict::Run });
-        Self::Counting(rows)
+        use Outcome::{Cancelled, Failed, Removed, Skipped, Succeeded, UpstreamFailed};
+        Self::Counting(vec![
+            GateRow {
+                when: Condition::any_of(&[Failed, UpstreamFailed, Cancelled]),
+                then: GateVerdict::UpstreamFail,
+            },
+            GateRow { when: Condition::all_of(&[Succeeded, Removed]), then: GateVerdict::Run },
+            GateRow {
+                when: Condition::All(vec![Condition::any_of(&[Skipped]), Condition::all_done()]),
+                then: GateVerdict::Skip,
+            },
+        ])
     }
 
     /// Runs when everything upstream has finished, however.

@@ -583,6 +583,7 @@ impl Turner {
                 .restore_run(image, workflow, now)
                 .map_err(|e| RuntimeError::Restore { run, reason: e.to_string() })?;
         }
+        self.engine.take_up(now);
         self.carriers.clear();
         let mut adopted: BTreeMap<ExecutorName, Vec<LaunchId>> = BTreeMap::new();
         for name in self.executors.keys() {

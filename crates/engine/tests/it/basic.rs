@@ -243,6 +243,7 @@ fn a_restored_run_goes_on() {
         let image = bench.engine.image(bench.run).unwrap();
         let mut engine = Engine::new(EngineOptions::default());
         engine.restore_run(image, std::sync::Arc::new(definition.clone()), bench.now).unwrap();
+        engine.take_up(bench.now);
         bench.engine = engine;
         bench.launched.clear();
         bench.settle();
