@@ -4,8 +4,14 @@
 //! the visualiser.
 
 mod config;
+mod http;
 mod machine;
+mod memory;
 mod pyjson;
 
 pub use config::{ConfigError, LuigiConfig};
+pub use http::{
+    Call, CheckPassword, HostError, LuigiHttp, MAX_BODY, MachineHost, TestHooks, router,
+};
 pub use machine::{LuigiFactory, LuigiMachine};
+pub use memory::MemoryHost;

@@ -291,7 +291,7 @@ impl LuigiMachine {
             }
             if let (ListKind::Search(_), true, Some(status)) = (&list.kind, list.first, list.status)
             {
-                if !out.ends_with('{') || list.written > 0 {
+                if list.written > 0 {
                     out.push_str(", ");
                 }
                 write_string(out, status.word());
@@ -369,8 +369,10 @@ impl LuigiMachine {
         };
         let id = |n: NodeNo| index.nodes[n as usize].id.clone();
         if walk.inverse {
-            let above = &index.nodes[node as usize].dependents;
-            above.iter().copied().filter(wanted).map(id).collect()
+            let above = index.nodes[node as usize].dependents.iter().copied();
+            let mut above: Vec<NodeNo> = above.filter(wanted).collect();
+            above.sort_by_key(|n| index.task(*n).seq);
+            above.into_iter().map(id).collect()
         } else {
             index.task(node).deps.iter().copied().filter(wanted).map(id).collect()
         }

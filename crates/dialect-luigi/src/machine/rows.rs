@@ -263,6 +263,41 @@ impl LuigiMachine {
         }
     }
 
+    /// As a restart, but with what is not durable by design taken over from the machine before.
+    pub(crate) fn restore_for_comparison(&mut self, rows: Vec<MachineRow>, before: &Self) {
+        self.load(rows);
+        self.fresh = false;
+        self.next_prune = before.next_prune;
+        for (no, old) in &before.index.workers {
+            if let Some(worker) = self.index.workers.get_mut(no) {
+                worker.last_active = old.last_active;
+                worker.last_get_work = old.last_get_work;
+            }
+        }
+        let marks: Vec<(NodeNo, Option<f64>)> = before
+            .index
+            .by_seq
+            .values()
+            .map(|node| before.index.task(*node))
+            .filter_map(|task| Some((self.index.find(&task.id)?, task.remove)))
+            .collect();
+        for (node, remove) in marks {
+            self.index.task_mut(node).remove = remove;
+            self.index.reindex(node);
+        }
+        // Rows of removed tasks that are not deleted yet came back; in a comparison they must not.
+        let gone: Vec<NodeNo> = self
+            .index
+            .by_seq
+            .values()
+            .copied()
+            .filter(|node| before.index.find(&self.index.task(*node).id).is_none())
+            .collect();
+        for node in gone {
+            self.index.remove(node);
+        }
+    }
+
     fn load_worker(&mut self, number: u64, value: &[u8]) {
         let (Ok(no), Some(row)) = (WorkerNo::try_from(number), decode::<WorkerRow>(value)) else {
             return;
