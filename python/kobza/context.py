@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
-from .errors import NoContext
+from .errors import GraphError, NoContext
 
 
 @dataclass(frozen=True)
@@ -132,11 +132,13 @@ def add_task(
 
 
 def _lookup(kind: str, name: str) -> Any:
-    from .expression import Call
+    from .expression import Item, Name
     from .graph import current
 
     if current() is not None:
-        return Call(kind, name)
+        if kind == "connection":
+            raise GraphError("a connection cannot be passed around; ask for it inside of the task")
+        return Item(Name({"variable": "var"}.get(kind, kind)), name)
     given = context().lookups.get(kind, {})
     if name in given:
         return given[name]

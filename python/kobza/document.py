@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import inspect
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from . import options
 from .errors import GraphError
-from .expression import Expression, literal
-from .graph import Node
+from .expression import Expression, Item, Name, lift, literal
+from .graph import Mapped, Node
+from .task import combinations
 from .values import plain
 
 if TYPE_CHECKING:
@@ -16,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def of_workflow(workflow: Workflow[Any, Any]) -> dict[str, Any]:
-    graph, returned = workflow.draw()
+    graph, _ = workflow.draw()
     document: dict[str, Any] = {"name": workflow.name}
     if workflow.description:
         document["description"] = workflow.description
@@ -32,35 +36,16 @@ def of_workflow(workflow: Workflow[Any, Any]) -> dict[str, Any]:
         document["max_active_runs"] = workflow.max_active_runs
     if workflow.partitions is not None:
         document["partitions"] = workflow.partitions.document()
-    environment: dict[str, Any] = {
-        key: value
-        for key, value in (("interpreter", workflow.python), ("mode", workflow.mode))
-        if value is not None
-    }
-    if workflow.requirements is not None:
-        listed = workflow.requirements
-        environment["requirements"] = listed if isinstance(listed, str) else list(listed)
-    document["tasks"] = {node.name: _of_node(node, environment) for node in graph.nodes.values()}
-    if returned is not None:
-        document["outputs"] = (
-            {str(key): template(value) for key, value in returned.items()}
-            if isinstance(returned, Mapping) and not isinstance(returned, Expression)
-            else {"result": template(returned)}
-        )
+    document["tasks"] = {node.name: _of_node(node, workflow) for node in graph.nodes.values()}
     return document
 
 
-def _of_node(node: Node, environment: dict[str, Any]) -> dict[str, Any]:
+def _of_node(node: Node, workflow: Workflow[Any, Any]) -> dict[str, Any]:
     chosen = node.options
     spec: Any = template(node.spec)
     task: dict[str, Any] = {}
     if node.kind == "python":
-        spec = {**spec, **environment}
-        if chosen.mode is not None:
-            spec["mode"] = chosen.mode
-        if chosen.result is not None:
-            spec["result"] = chosen.result
-        task["python"] = spec
+        task["python"] = {**spec, **_environment(node, workflow)}
     elif node.kind == "workflow":
         task["workflow"] = spec["workflow"]
     elif node.kind == "sql":
@@ -70,9 +55,9 @@ def _of_node(node: Node, environment: dict[str, Any]) -> dict[str, Any]:
         task[node.kind] = spec
     arguments = dict(node.arguments)
     if node.mapped is not None:
-        task["map"] = _map(node)
-        for name in node.mapped.over:
-            arguments[name] = _Element(name)
+        over, elements = _map(node.name, node.mapped)
+        task["map"] = over
+        arguments.update(elements)
     if arguments:
         task["with"] = {name: template(value) for name, value in arguments.items()}
     if upstream := node.upstream():
@@ -80,25 +65,80 @@ def _of_node(node: Node, environment: dict[str, Any]) -> dict[str, Any]:
     if node.when is not None:
         task["when"] = node.when.render()
     task.update(_of_options(chosen))
+    if chosen.cache is not None:
+        task["cache"] = _cache(node, chosen.cache, arguments)
     return task
 
 
-class _Element(Expression):
-    """The element of one mapped argument."""
+def _environment(node: Node, workflow: Workflow[Any, Any]) -> dict[str, Any]:
+    """What runs the function."""
+    found: dict[str, Any] = {}
+    if workflow.python is not None:
+        # A folder is a virtual environment, anything else a program.
+        found["venv" if os.path.isdir(workflow.python) else "interpreter"] = workflow.python
+    if workflow.requirements is not None:
+        listed = workflow.requirements
+        found["requirements"] = listed if isinstance(listed, str) else list(listed)
+    mode = node.options.mode or workflow.mode
+    if mode is not None:
+        found["mode"] = mode
+    return found
 
-    __slots__ = ("name",)
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+def _map(name: str, mapped: Mapped) -> tuple[Any, dict[str, Any]]:
+    """The field `map`, and the arguments that come from the element at hand."""
+    item = Name("item")
+    if not any(isinstance(value, Expression) for value in mapped.over.values()):
+        if len(mapped.over) == 1:
+            [(only, values)] = mapped.over.items()
+            return [template(value) for value in values], {only: item}
+        items = [template(one) for one in combinations(mapped.over, mapped.product)]
+        return items, {key: Item(item, key) for key in mapped.over}
+    if len(mapped.over) == 1:
+        [(only, value)] = mapped.over.items()
+        return {"over": value.render()}, {only: item}
+    if mapped.product:
+        raise GraphError(
+            f"{name}: the combinations of a result that is not known yet cannot be drawn;"
+            " let a task make the list of combinations and map over that"
+        )
+    first, *others = (lift(value).render() for value in mapped.over.values())
+    zipped = f"({first}) | zip({', '.join(others)})"
+    return {"over": zipped}, {key: Item(item, at) for at, key in enumerate(mapped.over)}
 
-    def render(self) -> str:
-        return f"item.{self.name}"
+
+def _cache(node: Node, cache: options.Cache, arguments: dict[str, Any]) -> dict[str, Any]:
+    """The key holds what the result depends on: the function's source, its inputs, the version."""
+    parts = [node.name if node.kind != "python" else node.spec["function"]]
+    if cache.version is not None:
+        parts.append(cache.version)
+    function = getattr(node.call, "function", None)
+    if function is not None:
+        try:
+            source = inspect.getsource(function)
+        except (OSError, TypeError):
+            source = ""
+        parts.append(hashlib.sha256(source.encode()).hexdigest()[:16])
+    if cache.key is not None:
+        inputs = _one_expression(cache.key)
+    else:
+        inputs = _one_expression({name: arguments[name] for name in sorted(arguments)})
+    found: dict[str, Any] = {"key": "/".join(parts) + "/{{ (" + inputs + ") | tojson }}"}
+    if cache.expires is not None:
+        found["ttl"] = options.text(cache.expires)
+    return found
 
 
-def _map(node: Node) -> dict[str, Any]:
-    assert node.mapped is not None
-    over = {name: template(value) for name, value in node.mapped.over.items()}
-    return {"product": over} if node.mapped.product else {"zip": over}
+def _one_expression(value: Any) -> str:
+    """A value with expressions inside as one expression."""
+    if isinstance(value, Expression):
+        return value.render()
+    if isinstance(value, Mapping):
+        items = (f"{literal(str(key))}: {_one_expression(item)}" for key, item in value.items())
+        return "{" + ", ".join(items) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(_one_expression(item) for item in value) + "]"
+    return literal(template(value))
 
 
 def _of_options(chosen: options.Options) -> dict[str, Any]:
@@ -112,26 +152,17 @@ def _of_options(chosen: options.Options) -> dict[str, Any]:
         if chosen.retries.backoff != "fixed":
             retries["backoff"] = chosen.retries.backoff
         if chosen.retries.max_delay is not None:
-            retries["max_delay"] = options.text(chosen.retries.max_delay)
+            retries["max"] = options.text(chosen.retries.max_delay)
         if chosen.retries.jitter:
             retries["jitter"] = chosen.retries.jitter
         task["retries"] = retries
     if chosen.timeout is not None:
         task["timeout"] = options.text(chosen.timeout)
     if chosen.pools:
-        task["pool"] = list(chosen.pools) if len(chosen.pools) > 1 else chosen.pools[0]
+        task["limits"] = list(chosen.pools)
     if chosen.priority:
         task["priority"] = chosen.priority
-    if chosen.cache is not None:
-        cache: dict[str, Any] = {}
-        if chosen.cache.key is not None:
-            cache["key"] = template(chosen.cache.key)
-        if chosen.cache.expires is not None:
-            cache["expires"] = options.text(chosen.cache.expires)
-        if chosen.cache.version is not None:
-            cache["version"] = chosen.cache.version
-        task["cache"] = cache or True
-    for name in ("tags", "produces", "consumes"):
+    for name in ("produces", "consumes"):
         words = getattr(chosen, name)
         if words:
             task[name] = list(words)
@@ -164,4 +195,4 @@ def template(value: Any) -> Any:
         ) from None
 
 
-__all__ = ["literal", "of_workflow", "template"]
+__all__ = ["of_workflow", "template"]

@@ -278,28 +278,6 @@ class Not(Expression):
         yield self.inner
 
 
-class Call(Expression):
-    """A function of the template language, such as ``variable("region")``."""
-
-    __slots__ = ("arguments", "function")
-
-    def __init__(self, function: str, *arguments: Any) -> None:
-        self.function = function
-        self.arguments = [lift(argument) for argument in arguments]
-
-    def render(self) -> str:
-        return f"{self.function}({', '.join(a.render() for a in self.arguments)})"
-
-    def evaluate(self, names: Mapping[str, Any]) -> Any:
-        function = names.get(self.function)
-        if function is None:
-            raise GraphError(f"there is no {self.function}() here")
-        return function(*(argument.evaluate(names) for argument in self.arguments))
-
-    def parts(self) -> Iterator[Expression]:
-        return iter(self.arguments)
-
-
 class Raw(Expression):
     """A template written by hand, kept as it is."""
 

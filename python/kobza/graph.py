@@ -55,8 +55,7 @@ class Graph:
         self._groups: list[str] = []
 
     def fresh_name(self, wanted: str) -> str:
-        prefix = ".".join(self._groups)
-        base = f"{prefix}.{wanted}" if prefix else wanted
+        base = "_".join([*self._groups, wanted])
         name, number = base, 1
         while name in self.nodes:
             number += 1

@@ -43,6 +43,22 @@ def text(duration: Duration) -> str:
     return f"{milliseconds}ms" if milliseconds else "0s"
 
 
+#: When a task may run, by what became of the tasks before it.
+RULES = (
+    "all_succeeded",
+    "all_done",
+    "all_failed",
+    "one_succeeded",
+    "one_failed",
+    "one_done",
+    "none_failed",
+    "none_failed_min_one_success",
+    "none_skipped",
+    "all_skipped",
+    "always",
+)
+
+
 @dataclass(frozen=True)
 class Retry:
     """Further attempts after a failed one.
@@ -142,6 +158,8 @@ class Options:
                 options[name] = _words(name, options[name])
         if isinstance(options.get("env"), dict):
             options["env"] = tuple((str(k), str(v)) for k, v in options["env"].items())
+        if options.get("rule") not in (None, *RULES):
+            raise ValueError(f"rule is one of {', '.join(RULES)}, not {options['rule']!r}")
         if options.get("mode") not in (None, "fork", "spawn", "reuse"):
             raise ValueError(f"mode is fork, spawn or reuse, not {options['mode']!r}")
         known = set(Options.__dataclass_fields__)

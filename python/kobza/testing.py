@@ -142,7 +142,8 @@ def run(
         "interval": span,
         "partition": partition,
         "run": {"id": "test", "partition": partition},
-        **{kind: found.__getitem__ for kind, found in lookups.items()},
+        "var": lookups["variable"],
+        "secret": lookups["secret"],
     }
     state = _Run(workflow, names, stubs or {}, clock, context)
     with drawing(None):
@@ -198,8 +199,10 @@ def _ordered(graph: Graph) -> list[Node]:
 
 def _task(node: Node, results: dict[str, TaskResult], run: _Run) -> TaskResult:
     states = {name: results[name].state for name in node.upstream()}
-    rule = node.options.rule or "all_success"
-    if rule != "all_done":
+    rule = node.options.rule or "all_succeeded"
+    if rule not in ("all_succeeded", "all_done", "always"):
+        raise GraphError(f"{node.name} has the rule {rule}, which only the server decides")
+    if rule == "all_succeeded":
         bad = [name for name, state in states.items() if state in ("failed", "upstream_failed")]
         if bad:
             return TaskResult(node.name, "upstream_failed", message=f"{bad[0]} failed")

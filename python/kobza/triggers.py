@@ -19,7 +19,7 @@ class Trigger:
 
     def document(self) -> dict[str, Any]:
         settings = {key: value for key, value in self.settings.items() if value is not None}
-        document: dict[str, Any] = {self.kind: settings}
+        document: dict[str, Any] = dict(settings)
         if self.params:
             document["params"] = self.params
         return document
@@ -65,9 +65,9 @@ def every(
 def on_asset(*assets: Any, all: bool = True, params: dict[str, Any] | None = None) -> Trigger:
     """When assets were made anew: all of them since the last run, or any."""
     names = [getattr(asset, "asset_name", asset) for asset in assets]
-    if not names or not builtins_all(isinstance(name, str) for name in names):
+    if not names or [name for name in names if not isinstance(name, str)]:
         raise TypeError("on_asset takes assets or their names")
-    return Trigger("asset", {"all" if all else "any": names}, params or {})
+    return Trigger("assets", {"assets": {"all" if all else "any": names}}, params or {})
 
 
 def on_run(
@@ -75,7 +75,9 @@ def on_run(
 ) -> Trigger:
     """When a run of another workflow ends."""
     return Trigger(
-        "run", {"workflow": getattr(workflow, "name", workflow), "state": state}, params or {}
+        "run",
+        {"run": {"workflow": getattr(workflow, "name", workflow), "states": [state]}},
+        params or {},
     )
 
 
@@ -83,13 +85,13 @@ def webhook(
     path: str, *, secret: str | None = None, params: dict[str, Any] | None = None
 ) -> Trigger:
     """When somebody posts to ``/hooks/PATH``; ``secret`` names the secret of the signature."""
-    return Trigger("webhook", {"path": path, "secret": secret}, params or {})
+    return Trigger(
+        "webhook",
+        {"webhook": {"path": path, "secret": secret} if secret else {"path": path}},
+        params or {},
+    )
 
 
 def on_file(pattern: str, *, params: dict[str, Any] | None = None) -> Trigger:
     """When a file appears whose path matches."""
-    return Trigger("file", {"path": pattern}, params or {})
-
-
-def builtins_all(values: Any) -> bool:
-    return False not in list(values)
+    return Trigger("file", {"file": pattern}, params or {})

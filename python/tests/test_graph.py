@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import json
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -92,38 +93,54 @@ def test_options_and_parameters():
             },
             "size": {"enum": ["s", "l"], "default": "s"},
         },
-        "triggers": [{"cron": {"cron": "0 2 * * *"}}],
+        "triggers": [{"cron": "0 2 * * *"}],
         "timeout": "1h",
         "max_active_runs": 1,
-        "outputs": {"result": "{{ tasks.load.result }}"},
     }
+    cache = tasks["load"].pop("cache")
+    assert cache["ttl"] == "1d"
+    assert re.fullmatch(
+        r"load/[0-9a-f]{16}/\{\{ \(\{\"region\": params.region, \"rows\": tasks.nop.result\}\)"
+        r" \| tojson \}\}",
+        cache["key"],
+    )
     assert tasks["load"] == {
         "python": {"file": HERE, "function": "load"},
         "with": {"rows": "{{ tasks.nop.result }}", "region": "{{ params.region }}"},
         "needs": ["nop"],
         "retries": {"limit": 3, "delay": "10s"},
         "timeout": "5m",
-        "pool": "db",
-        "cache": {"expires": "1d"},
+        "limits": ["db"],
         "produces": ["warehouse/rows"],
     }
 
 
 def test_mapping():
     @workflow
-    def flow():
+    def flow(xs: list[int]):
         rows = nop.map([1, 2, 3])
         load.map(rows, region=unmapped("us"))
-        load.product(rows, region=["eu", "us"])
+        load.map(rows, xs)
+        load.map([[1], [2]], ["eu", "us"])
+        load.product([[1], [2]], ["eu", "us"])
 
     tasks = flow.document()["tasks"]
-    assert tasks["nop"]["map"] == {"zip": {"x": [1, 2, 3]}}
-    assert tasks["nop"]["with"] == {"x": "{{ item.x }}"}
-    assert tasks["load"]["map"] == {"zip": {"rows": "{{ tasks.nop.result }}"}}
-    assert tasks["load"]["with"] == {"region": "us", "rows": "{{ item.rows }}"}
-    assert tasks["load_2"]["map"] == {
-        "product": {"rows": "{{ tasks.nop.result }}", "region": ["eu", "us"]}
-    }
+    assert tasks["nop"]["map"] == [1, 2, 3]
+    assert tasks["nop"]["with"] == {"x": "{{ item }}"}
+    assert tasks["load"]["map"] == {"over": "tasks.nop.result"}
+    assert tasks["load"]["with"] == {"region": "us", "rows": "{{ item }}"}
+    assert tasks["load_2"]["map"] == {"over": "(tasks.nop.result) | zip(params.xs)"}
+    assert tasks["load_2"]["with"] == {"rows": "{{ item[0] }}", "region": "{{ item[1] }}"}
+    assert tasks["load_3"]["map"] == [{"rows": [1], "region": "eu"}, {"rows": [2], "region": "us"}]
+    assert tasks["load_3"]["with"] == {"rows": "{{ item.rows }}", "region": "{{ item.region }}"}
+    assert len(tasks["load_4"]["map"]) == 4
+
+    @workflow
+    def unknown(xs: list[int]):
+        load.product(xs, ["eu", "us"])
+
+    with pytest.raises(GraphError, match="let a task make the list of combinations"):
+        unknown.document()
 
 
 def test_conditions_groups_and_order():
@@ -146,7 +163,7 @@ def test_conditions_groups_and_order():
         "needs": ["nop"],
         "when": "(not (tasks.nop.result > 3))",
     }
-    assert tasks["late.nop"]["needs"] == ["nop", "nop_2", "say"]
+    assert tasks["late_nop"]["needs"] == ["nop", "nop_2", "say"]
 
 
 def test_what_cannot_be_drawn_says_what_to_do():
@@ -225,9 +242,7 @@ def test_templates_of_values():
         "d": "2024-01-02",
     }
     assert f"{x.b}/{x[0]}" == "{{ x.b }}/{{ x[0] }}"
-    assert (
-        x.a.contains('"') & ~(x.b == None)
-    ).render() == '(("\\"" in x.a) and (not (x.b == none)))'  # noqa: E711
+    assert (x.a.contains('"') & ~(x.b == 0)).render() == '(("\\"" in x.a) and (not (x.b == 0)))'
 
 
 def test_a_workflow_in_a_workflow():

@@ -9,7 +9,7 @@ import json
 import math
 from decimal import Decimal
 from pathlib import Path
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 from uuid import UUID
 
 import pytest
@@ -64,7 +64,7 @@ class Point(NamedTuple):
         (Point(1, 2), Point),
         ([Order(1, dt.date(2024, 1, 1))], list[Order]),
         ({"a": dt.date(2024, 1, 1)}, dict[str, dt.date]),
-        (dt.date(2024, 1, 1), Optional[dt.date]),
+        (dt.date(2024, 1, 1), dt.date | None),
         (math.inf, float),
     ],
 )
