@@ -1,0 +1,133 @@
+//! What is done about a dead shim: its processes are killed, what it spooled is reported, all else
+//! is lost.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+
+use kobza_engine::{Report, ReportBody};
+use kobza_model::LaunchId;
+use kobza_runtime::ReportSink;
+
+use super::link::shim_id;
+use super::manager::{Message, deliver_finished};
+use crate::clock::wall_now;
+use crate::procfs;
+use crate::wire::{Event, EventBody, Frames, FromShim, LAUNCH_VARIABLE, SHIM_VARIABLE, SPOOL};
+
+/// How long killed processes may take to go before others are let wait no longer.
+const KILL_PATIENCE: Duration = Duration::from_secs(10);
+
+/// What is left of a dead shim whose processes are gone.
+#[derive(Debug)]
+pub(super) struct Remains {
+    folder: PathBuf,
+    /// Finished launches that may not have been reported.
+    pub finished: BTreeMap<LaunchId, Event>,
+}
+
+impl Remains {
+    /// Kills what the shim held and reads its spool.
+    pub(super) fn of(folder: &Path) -> Self {
+        let shim = shim_id(folder);
+        kill_all(BTreeSet::from([format!("{SHIM_VARIABLE}={shim}")]));
+        let mut finished = BTreeMap::new();
+        let mut frames = Frames::default();
+        match fs::read(folder.join(SPOOL)) {
+            Ok(bytes) => frames.push(&bytes),
+            Err(error) => tracing::warn!(shim, %error, "spool of a dead shim"),
+        }
+        loop {
+            match frames.next::<FromShim>() {
+                Ok(Some(FromShim::Event(event))) => {
+                    if matches!(event.body, EventBody::Finished(_)) {
+                        finished.insert(event.launch, event);
+                    }
+                }
+                Ok(Some(FromShim::Hello(_))) => {}
+                // A half-written frame at the end is what dying in a write leaves.
+                Ok(None) => break,
+                Err(error) => {
+                    tracing::warn!(shim, %error, "spool of a dead shim");
+                    break;
+                }
+            }
+        }
+        Self { folder: folder.to_path_buf(), finished }
+    }
+
+    /// Reports what the spool holds, from a thread of its own since the sink may block. The folder
+    /// goes when all is durable.
+    pub(super) fn report(self, sink: &Arc<dyn ReportSink>, messages: &Sender<Message>) {
+        let Self { folder, finished } = self;
+        if finished.is_empty() {
+            remove(&folder);
+            return;
+        }
+        let (sink, messages) = (Arc::clone(sink), messages.clone());
+        std::thread::spawn(move || {
+            let left = Arc::new(AtomicUsize::new(finished.len()));
+            for (launch, event) in finished {
+                let (left, folder, messages) =
+                    (Arc::clone(&left), folder.clone(), messages.clone());
+                let durable = move || {
+                    // The executor may be gone by then.
+                    let _ = messages.send(Message::Forget(launch));
+                    if left.fetch_sub(1, Ordering::AcqRel) == 1 {
+                        remove(&folder);
+                    }
+                };
+                if let EventBody::Finished(body) = event.body.clone() {
+                    deliver_finished(&*sink, &event, *body, Box::new(durable));
+                }
+            }
+        });
+    }
+}
+
+fn remove(folder: &Path) {
+    if let Err(error) = fs::remove_dir_all(folder) {
+        tracing::warn!(folder = %folder.display(), %error, "folder of a dead shim");
+    }
+}
+
+/// Kills what still runs of launches that no shim knows, then reports them lost.
+pub(super) fn lose(
+    launches: Vec<LaunchId>,
+    why: &'static str,
+    sink: &Arc<dyn ReportSink>,
+    messages: &Sender<Message>,
+) {
+    if launches.is_empty() {
+        return;
+    }
+    let entries: BTreeSet<String> =
+        launches.iter().map(|l| format!("{LAUNCH_VARIABLE}={l}")).collect();
+    let (sink, messages) = (Arc::clone(sink), messages.clone());
+    std::thread::spawn(move || {
+        // Lost is a statement of certainty: it waits as long as it takes.
+        while !procfs::kill_carrying(&entries, KILL_PATIENCE) {
+            tracing::warn!("processes of lost launches cannot be killed; trying on");
+        }
+        for launch in launches {
+            let messages = messages.clone();
+            let body = ReportBody::Lost { message: why.to_owned() };
+            let durable = move || {
+                let _ = messages.send(Message::Forget(launch));
+            };
+            sink.report(Report { launch, at: wall_now(), body }, Box::new(durable));
+        }
+    });
+}
+
+fn kill_all(entries: BTreeSet<String>) {
+    if procfs::kill_carrying(&entries, KILL_PATIENCE) {
+        return;
+    }
+    tracing::warn!("processes of a dead shim cannot be killed yet; trying on");
+    std::thread::spawn(move || while !procfs::kill_carrying(&entries, KILL_PATIENCE) {});
+}

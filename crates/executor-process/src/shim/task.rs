@@ -1,0 +1,230 @@
+//! One running task.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use kobza_blobs::{LogWriter, Masker};
+use kobza_model::{Cause, LaunchId, Outcome};
+use kobza_runtime::LaunchSpec;
+use nix::sys::signal::Signal;
+
+use super::cgroup::Cgroup;
+use super::output::{self, DEFAULT_OUTPUT_BYTES, LastLine};
+use crate::wire::Finished;
+
+/// Between the polite signal and SIGKILL, unless the task asks otherwise.
+const DEFAULT_GRACE: Duration = Duration::from_secs(10);
+
+/// How its main process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Exit {
+    Code(i32),
+    Signal(i32),
+}
+
+/// Why it is being ended from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// By a person or because its run stops.
+    Stopped,
+    /// Its own time limit, in milliseconds.
+    TimedOut(u64),
+    /// The server says it took too long.
+    TimedOutByServer,
+    /// The shim was told to end.
+    Shutdown,
+}
+
+/// What happens at the task's deadline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// The time limit, if any.
+    Running,
+    /// It was asked to end; then it is killed.
+    Asked,
+    /// It is killed again, until nothing of it is left.
+    Killed,
+    /// Its main process has ended and left others, which may finish on their own for a moment (a
+    /// `tee` that still writes); then they are asked to end.
+    Lingering,
+    /// Nothing of it is left, but somebody holds its pipes open; then they are closed.
+    Draining,
+}
+
+#[derive(Debug)]
+pub(super) struct Task {
+    pub launch: LaunchId,
+    pub pid: i32,
+    pub stdout: Option<File>,
+    pub stderr: Option<File>,
+    pub log: LogWriter,
+    pub masker: Option<Masker>,
+    /// Of standard output for a result, of standard error for a message.
+    pub last_line: Option<LastLine>,
+    pub exit: Option<Exit>,
+    pub end: Option<End>,
+    pub step: Step,
+    pub deadline: Option<Instant>,
+    pub last_read: Instant,
+    pub folder: PathBuf,
+    pub output: PathBuf,
+    pub cgroup: Option<Cgroup>,
+    pub spec: Kept,
+}
+
+/// What of a [`LaunchSpec`] is needed after the start.
+#[derive(Debug)]
+pub(super) struct Kept {
+    pub timeout_ms: Option<u64>,
+    pub grace: Duration,
+    memory_bytes: Option<u64>,
+    cpu_seconds: Option<u64>,
+    output_bytes: u64,
+    skip_exit_codes: Vec<i32>,
+    pub capture_result: bool,
+    /// A body that is part of this binary: its exit code and last words have a meaning.
+    pub builtin: bool,
+}
+
+impl Kept {
+    pub(super) fn of(spec: LaunchSpec) -> Self {
+        Self {
+            timeout_ms: spec.timeout_ms,
+            grace: spec.grace_ms.map_or(DEFAULT_GRACE, Duration::from_millis),
+            memory_bytes: spec.memory_bytes,
+            cpu_seconds: spec.cpu_seconds,
+            output_bytes: spec.output_bytes.unwrap_or(DEFAULT_OUTPUT_BYTES),
+            skip_exit_codes: spec.skip_exit_codes,
+            capture_result: spec.capture_result,
+            builtin: spec.program.starts_with('@'),
+        }
+    }
+}
+
+impl Task {
+    /// What is reported, once nothing of it runs any more.
+    pub(super) fn finished(&mut self) -> Finished {
+        let mut finished = Finished {
+            outcome: Outcome::Failed,
+            cause: Cause::Code,
+            message: None,
+            exit_code: match self.exit {
+                Some(Exit::Code(code)) => Some(code),
+                // As shells count it.
+                Some(Exit::Signal(signal)) => Some(128 + signal),
+                None => None,
+            },
+            outputs: Vec::new(),
+            log: self.log.summary().clone(),
+        };
+        let outputs = output::read(&self.output, self.spec.output_bytes);
+        if let Some(end) = self.end {
+            (finished.outcome, finished.cause, finished.message) = ended(end);
+        } else {
+            match self.exit {
+                Some(Exit::Code(0)) => {
+                    finished.outcome = Outcome::Succeeded;
+                    finished.cause = Cause::None;
+                }
+                Some(Exit::Code(code)) if self.spec.skip_exit_codes.contains(&code) => {
+                    finished.outcome = Outcome::Skipped;
+                    finished.message = Some(format!("exit code {code}"));
+                }
+                Some(Exit::Code(code)) => self.failed(code, &mut finished),
+                Some(Exit::Signal(signal)) => self.killed(signal, &mut finished),
+                None => {
+                    finished.cause = Cause::Infrastructure;
+                    finished.message = Some("how it ended is not known".into());
+                }
+            }
+        }
+        match outputs {
+            Ok(Some(outputs)) => finished.outputs = outputs,
+            Ok(None) if self.spec.capture_result => {
+                let line = self.last_line.as_mut().and_then(LastLine::take);
+                finished.outputs.extend(line.map(|l| ("result".to_owned(), l.into())));
+            }
+            Ok(None) => {}
+            // Of a task that failed anyway, the first reason is the better one.
+            Err((cause, message)) if finished.outcome == Outcome::Succeeded => {
+                finished.outcome = Outcome::Failed;
+                finished.cause = cause;
+                finished.message = Some(message);
+            }
+            Err(_) => {}
+        }
+        if let (Some(masker), Some(message)) = (&self.masker, &mut finished.message) {
+            *message = masker.mask(message);
+        }
+        finished
+    }
+
+    fn failed(&mut self, code: i32, finished: &mut Finished) {
+        let mut message = format!("exit code {code}");
+        if self.out_of_memory() {
+            finished.cause = Cause::Limit;
+            message = self.over_memory();
+        } else if self.spec.builtin {
+            finished.cause = crate::builtin::cause_of_exit(code);
+            if let Some(line) = self.last_line.as_mut().and_then(LastLine::take) {
+                message = line;
+            }
+        } else {
+            message += &self.address_space();
+        }
+        finished.message = Some(message);
+    }
+
+    fn killed(&self, signal: i32, finished: &mut Finished) {
+        let name = Signal::try_from(signal)
+            .map_or_else(|_| format!("signal {signal}"), |s| s.as_str().to_owned());
+        finished.message = Some(match (signal, self.spec.cpu_seconds) {
+            _ if self.out_of_memory() => {
+                finished.cause = Cause::Limit;
+                self.over_memory()
+            }
+            (nix::libc::SIGXCPU | nix::libc::SIGKILL, Some(seconds)) => {
+                finished.cause = Cause::Limit;
+                format!("killed by {name}: it used its limit of {seconds} s of CPU time")
+            }
+            (nix::libc::SIGKILL, None) => format!("killed by {name} (out of memory?)"),
+            _ => format!("killed by {name}{}", self.address_space()),
+        });
+    }
+
+    /// How a process ends that cannot get more address space is its own affair: a hint.
+    fn address_space(&self) -> String {
+        match self.spec.memory_bytes {
+            Some(bytes) if self.cgroup.is_none() => {
+                format!(" (with a limit of {bytes} bytes of address space)")
+            }
+            _ => String::new(),
+        }
+    }
+
+    fn out_of_memory(&self) -> bool {
+        self.cgroup.as_ref().is_some_and(Cgroup::out_of_memory)
+    }
+
+    fn over_memory(&self) -> String {
+        format!("killed: over its limit of {} bytes of memory", self.spec.memory_bytes.unwrap_or(0))
+    }
+}
+
+/// How a task that was ended from outside is reported.
+pub(super) fn ended(end: End) -> (Outcome, Cause, Option<String>) {
+    match end {
+        End::Stopped => (Outcome::Cancelled, Cause::Hand, Some("stopped".into())),
+        End::TimedOut(ms) => {
+            let seconds = std::time::Duration::from_millis(ms).as_secs_f64();
+            (Outcome::Failed, Cause::Timeout, Some(format!("timed out after {seconds} s")))
+        }
+        End::TimedOutByServer => (Outcome::Failed, Cause::Timeout, Some("timed out".into())),
+        End::Shutdown => (
+            Outcome::Failed,
+            Cause::Infrastructure,
+            Some("ended because the shim that held it was told to end".into()),
+        ),
+    }
+}
