@@ -1,0 +1,385 @@
+//! What executors get to run.
+
+use std::path::{Path, PathBuf};
+
+use kobza_engine::Launch;
+use kobza_expr::native::{self, Context, TemplateError};
+use kobza_model::{Json, TemplateBody};
+use kobza_runtime::{ExecutorName, Facts, LaunchSpec};
+use serde::Deserialize as _;
+use serde_json::{Map, json};
+
+use crate::context::{Gathered, Place, collect_texts, gather};
+use crate::dialect::Options;
+use crate::spec::{Body, LeafSpec, Shared, Wait};
+
+/// The program that calls Python functions.
+const DRIVER: &str = include_str!("driver.py");
+
+/// Largest environment variable that Linux hands to a process, name and sign included.
+const MAX_VARIABLE_BYTES: usize = 128 * 1024 - 1;
+
+pub(crate) fn launch(
+    options: &Options,
+    launch: &Launch,
+    facts: &dyn Facts,
+) -> Result<(ExecutorName, LaunchSpec), String> {
+    let workflow = facts.workflow();
+    let template = workflow
+        .templates
+        .get(launch.template.index())
+        .ok_or("the definition has no such template")?;
+    let TemplateBody::Leaf(leaf) = &template.body else {
+        return Err("a graph is not launched".to_owned());
+    };
+    let spec = match &leaf.spec {
+        Json::Null => LeafSpec::default(),
+        spec => LeafSpec::deserialize(spec).map_err(|e| e.to_string())?,
+    };
+    let place = Place { task: launch.id.task, scope: launch.scope, index: launch.index };
+    let Gathered { context, mut secrets } = gather(place, launch.attempt, &spec.reads, facts)?;
+    let base = base_folder(options, facts);
+    let mut out = LaunchSpec {
+        env: environment(options, launch, facts),
+        folder: folder(&spec, base.as_deref(), &context)?,
+        user: spec.user.clone(),
+        umask: spec.umask,
+        timeout_ms: launch.timeout_ms,
+        grace_ms: spec.grace_ms,
+        memory_bytes: spec.memory_bytes,
+        cpu_seconds: spec.cpu_seconds,
+        log_bytes: spec.log_bytes,
+        output_bytes: spec.output_bytes,
+        skip_exit_codes: spec.skip_exit_codes.clone(),
+        capture_result: spec.capture,
+        ..LaunchSpec::default()
+    };
+    for (name, value) in &spec.env {
+        let value =
+            native::render_text(value, &context).map_err(in_field(&format!("env.{name}")))?;
+        out.env.push((name.clone(), value));
+    }
+    let executor = body(options, &spec, &context, base.as_deref(), facts, &mut out, &mut secrets)?;
+    for (name, value) in &out.env {
+        if value.contains('\0') {
+            return Err(format!("env.{name}: the value contains a NUL character"));
+        }
+        if name.len() + value.len() > MAX_VARIABLE_BYTES {
+            return Err(format!("env.{name}: {} bytes are too many for a variable", value.len()));
+        }
+    }
+    // Masking every `a` would destroy a log; so short a secret protects nothing.
+    secrets.retain(|secret| secret.chars().count() >= 4);
+    secrets.sort();
+    secrets.dedup();
+    out.secrets = secrets;
+    Ok((executor, out))
+}
+
+fn in_field(field: &str) -> impl Fn(TemplateError) -> String + use<'_> {
+    move |error| format!("{field}: {error}")
+}
+
+fn body(
+    options: &Options,
+    spec: &LeafSpec,
+    context: &Context,
+    base: Option<&Path>,
+    facts: &dyn Facts,
+    out: &mut LaunchSpec,
+    secrets: &mut Vec<String>,
+) -> Result<ExecutorName, String> {
+    match &spec.body {
+        Body::Noop => {
+            out.program = "/bin/true".to_owned();
+        }
+        Body::Shell { command, shell } => {
+            let text = native::render_shell(command, context).map_err(in_field("shell"))?;
+            out.program = shell.clone();
+            out.args = vec!["-e".to_owned(), "-c".to_owned(), text.script];
+            out.env.extend(text.env);
+        }
+        Body::Python { function, file, code, interpreter, venv, path, with, check } => {
+            let with = native::render_json(with, context).map_err(in_field("with"))?;
+            let mut folders: Vec<String> =
+                path.iter().map(|folder| resolve(base, folder)).collect();
+            if let Some(folder) = &out.folder
+                && !folders.contains(folder)
+            {
+                folders.push(folder.clone());
+            }
+            if let Some(base) = base.map(|b| b.display().to_string())
+                && !folders.contains(&base)
+            {
+                folders.push(base);
+            }
+            out.program = match (interpreter, venv) {
+                (Some(program), _) if program.contains('/') => resolve(base, program),
+                (Some(program), _) => program.clone(),
+                (None, Some(venv)) => format!("{}/bin/python", resolve(base, venv)),
+                (None, None) => options.python.clone().unwrap_or_else(|| "python3".to_owned()),
+            };
+            // -u: a log line appears when it is printed, not when a buffer is full.
+            out.args = vec!["-u".to_owned(), "-c".to_owned(), DRIVER.to_owned()];
+            let call = json!({
+                "function": function,
+                "file": file.as_ref().map(|file| resolve(base, file)),
+                "code": code, "path": folders, "with": with, "check": check,
+            });
+            out.stdin = Some(call.to_string());
+        }
+        Body::Sql { statement, connection, expect, max_rows } => {
+            let text = native::render_sql(statement, context).map_err(in_field("sql"))?;
+            let connection = find_connection(connection, base, facts, context, secrets)?;
+            let mut call = json!({
+                "connection": connection, "statement": text.statement, "params": text.params,
+            });
+            if let Some(expect) = expect {
+                call["expect"] =
+                    native::render_json(expect, context).map_err(in_field("expect"))?;
+            }
+            if let Some(rows) = max_rows {
+                call["max_rows"] = json!(rows);
+            }
+            builtin(options, "sql", &call, out);
+        }
+        Body::Http { url, method, headers, query, json: value, body, connection, expect } => {
+            let call = http(
+                (url, method, headers, query),
+                value.as_ref(),
+                body.as_ref(),
+                expect.as_ref(),
+                context,
+            )?;
+            let mut call = call;
+            if let Some(name) = connection {
+                call["connection"] = find_connection(name, base, facts, context, secrets)?;
+            }
+            builtin(options, "http", &call, out);
+        }
+        Body::Suspend { message, approvers, inputs, approval } => {
+            let message = message
+                .as_ref()
+                .map(|m| native::render_text(m, context).map_err(in_field("message")))
+                .transpose()?;
+            out.extra = json!({
+                "message": message, "approvers": approvers, "inputs": inputs, "approval": approval,
+            });
+            return Ok("suspend");
+        }
+        Body::Wait(wait) => {
+            let text = |t: &str| native::render_text(t, context).map_err(in_field("wait"));
+            out.extra = match wait {
+                Wait::For { ms } => json!({"for_ms": ms}),
+                Wait::Until { time } => json!({"until": text(time)?}),
+                Wait::File { path, every_ms } => {
+                    json!({"file": resolve(base, &text(path)?), "every_ms": every_ms})
+                }
+                Wait::Event { name, filter } => json!({"event": name, "filter": filter}),
+            };
+            return Ok("wait");
+        }
+        Body::Workflow { name, namespace, wait, with } => {
+            let params = native::render_json(with, context).map_err(in_field("with"))?;
+            out.extra =
+                json!({"workflow": name, "namespace": namespace, "wait": wait, "params": params});
+            return Ok("workflow");
+        }
+    }
+    Ok("process")
+}
+
+/// A hidden subcommand of this binary, its call on the standard input: a command line can be read
+/// by everyone on the machine.
+fn builtin(options: &Options, what: &str, call: &Json, out: &mut LaunchSpec) {
+    out.program = options.self_exe.clone();
+    out.args = vec!["exec".to_owned(), what.to_owned()];
+    out.stdin = Some(call.to_string());
+}
+
+type Request<'a> = (&'a str, &'a str, &'a [(String, String)], &'a [(String, String)]);
+
+fn http(
+    (url, method, headers, query): Request<'_>,
+    value: Option<&Json>,
+    body: Option<&String>,
+    expect: Option<&Json>,
+    context: &Context,
+) -> Result<Json, String> {
+    let pairs = |list: &[(String, String)], field: &str| {
+        list.iter()
+            .map(|(name, value)| {
+                let value = native::render_text(value, context).map_err(in_field(field))?;
+                if value.contains(['\r', '\n', '\0']) && field == "headers" {
+                    return Err(format!("headers.{name}: a header has one line"));
+                }
+                Ok((name.clone(), json!(value)))
+            })
+            .collect::<Result<Map<String, Json>, String>>()
+    };
+    let mut call = json!({
+        "url": native::render_text(url, context).map_err(in_field("url"))?,
+        "method": method,
+        "headers": pairs(headers, "headers")?,
+        "query": pairs(query, "query")?,
+    });
+    if let Some(value) = value {
+        call["json"] = native::render_json(value, context).map_err(in_field("json"))?;
+    }
+    if let Some(body) = body {
+        call["body"] = json!(native::render_text(body, context).map_err(in_field("body"))?);
+    }
+    if let Some(expect) = expect {
+        call["expect"] = native::render_json(expect, context).map_err(in_field("expect"))?;
+    }
+    Ok(call)
+}
+
+/// A connection of the workflow, else of the namespace. Relative SQLite files count from the base
+/// folder.
+fn find_connection(
+    name: &str,
+    base: Option<&Path>,
+    facts: &dyn Facts,
+    context: &Context,
+    secrets: &mut Vec<String>,
+) -> Result<Json, String> {
+    let workflow = facts.workflow();
+    let shared = Shared::deserialize(&workflow.source).map_err(|e| e.to_string())?;
+    let mut connection = match shared.connections.get(name) {
+        Some(declared) => {
+            let mut reads = crate::spec::Reads::default();
+            let mut all = Vec::new();
+            collect_texts(declared, &mut all);
+            for text in &all {
+                if let Ok(references) = native::check(text, native::Mode::Text) {
+                    let first = |n: &str| n.split('.').next().unwrap_or("").to_owned();
+                    reads.variables.extend(references.below("var").map(first));
+                    reads.secrets.extend(references.below("secret").map(first));
+                }
+            }
+            let _ = context;
+            let (values, found) = shared_values(&reads, facts);
+            secrets.extend(found);
+            native::render_json(declared, &values)
+                .map_err(|e| format!("connections.{name}: {e}"))?
+        }
+        None => facts
+            .lookup("connection", name)
+            .map(|found| Json::clone(&found))
+            .ok_or_else(|| format!("there is no connection `{name}`"))?,
+    };
+    hide(&connection, secrets);
+    if let Some(url) = connection.get("url").and_then(Json::as_str) {
+        let local = url.strip_prefix("sqlite://").or_else(|| url.strip_prefix("sqlite:"));
+        if let Some(path) = local {
+            // `sqlite:///x` is a path relative to the base, `sqlite:////x` an absolute one.
+            let path = path.strip_prefix('/').unwrap_or(path);
+            if !path.is_empty() && path != ":memory:" {
+                connection["path"] = json!(resolve(base, path));
+            }
+        }
+    }
+    connection["name"] = json!(name);
+    Ok(connection)
+}
+
+fn shared_values(reads: &crate::spec::Reads, facts: &dyn Facts) -> (Context, Vec<String>) {
+    let mut values = Map::new();
+    let mut secrets = Vec::new();
+    values.insert("params".to_owned(), facts.run().params.clone());
+    for (word, kind, names) in
+        [("var", "variable", &reads.variables), ("secret", "secret", &reads.secrets)]
+    {
+        let mut found = Map::new();
+        for name in names {
+            if let Some(value) = facts.lookup(kind, name) {
+                if kind == "secret" {
+                    collect_texts(&value, &mut secrets);
+                }
+                found.insert(name.clone(), Json::clone(&value));
+            }
+        }
+        values.insert(word.to_owned(), Json::Object(found));
+    }
+    (Context::new(&values), secrets)
+}
+
+/// Gathers what must not show in logs: passwords in addresses and in fields that say they are.
+fn hide(connection: &Json, secrets: &mut Vec<String>) {
+    let Some(fields) = connection.as_object() else { return };
+    for (key, value) in fields {
+        let word = key.to_lowercase();
+        if ["password", "secret", "token", "key"].iter().any(|mark| word.contains(mark)) {
+            collect_texts(value, secrets);
+        } else if value.is_object() {
+            hide(value, secrets);
+        } else if let Some(text) = value.as_str()
+            && let Some((_, rest)) = text.split_once("://")
+            && let Some((user, _)) = rest.split('/').next().unwrap_or("").rsplit_once('@')
+            && let Some((_, password)) = user.split_once(':')
+        {
+            secrets.push(password.to_owned());
+        }
+    }
+}
+
+fn base_folder(options: &Options, facts: &dyn Facts) -> Option<PathBuf> {
+    let own = facts.run().extra.get("folder").and_then(Json::as_str).map(PathBuf::from);
+    own.or_else(|| options.base_folder.clone())
+}
+
+fn resolve(base: Option<&Path>, path: &str) -> String {
+    match base {
+        Some(base) if !Path::new(path).is_absolute() => base.join(path).display().to_string(),
+        _ => path.to_owned(),
+    }
+}
+
+fn folder(
+    spec: &LeafSpec,
+    base: Option<&Path>,
+    context: &Context,
+) -> Result<Option<String>, String> {
+    match &spec.folder {
+        Some(folder) => {
+            let folder = native::render_text(folder, context).map_err(in_field("folder"))?;
+            Ok(Some(resolve(base, &folder)))
+        }
+        None => Ok(base.map(|base| base.display().to_string())),
+    }
+}
+
+/// Variables that every task has.
+fn environment(options: &Options, launch: &Launch, facts: &dyn Facts) -> Vec<(String, String)> {
+    let run = facts.run();
+    let name = facts.task(launch.id.task).map(|row| row.name).unwrap_or_default();
+    let mut env = vec![
+        ("KOBZA_RUN_ID", run.run.to_string()),
+        ("KOBZA_TASK_ID", launch.id.task_id().to_string()),
+        ("KOBZA_TASK", name),
+        ("KOBZA_ATTEMPT", launch.attempt.to_string()),
+        ("KOBZA_WORKFLOW", run.workflow.clone()),
+    ];
+    if let Some(index) = launch.index {
+        env.push(("KOBZA_MAP_INDEX", index.to_string()));
+    }
+    if let Some(start) = run.interval_start {
+        env.push(("KOBZA_INTERVAL_START", start.to_string()));
+    }
+    if let Some(end) = run.interval_end {
+        env.push(("KOBZA_INTERVAL_END", end.to_string()));
+    }
+    if let Some(partition) = &run.partition {
+        env.push(("KOBZA_PARTITION", partition.clone()));
+    }
+    // Larger parameters reach tasks by their templates only.
+    let params = run.params.to_string();
+    if params.len() < 64 * 1024 {
+        env.push(("KOBZA_PARAMS", params));
+    }
+    if let Some(url) = &options.api_url {
+        env.push(("KOBZA_API_URL", url.clone()));
+    }
+    env.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
