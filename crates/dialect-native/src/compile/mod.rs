@@ -27,7 +27,6 @@ pub(crate) use task::MAX_INSTANCES;
 const MAX_TASKS: usize = 100_000;
 
 pub(crate) struct Compiler<'a> {
-    file: &'a str,
     source: Vec<&'a str>,
     findings: Vec<Finding>,
     warnings: Vec<Finding>,
@@ -41,12 +40,10 @@ pub(crate) struct Compiler<'a> {
 
 /// Compiles a checked document.
 pub(crate) fn compile<'a>(
-    file: &'a str,
     source: &'a str,
     root: &'a Located,
 ) -> (Option<Workflow>, Vec<Diagnostic>, Vec<Diagnostic>, Vec<Pool>) {
     let mut compiler = Compiler {
-        file,
         source: source.split('\n').collect(),
         findings: Vec::new(),
         warnings: Vec::new(),
@@ -190,7 +187,7 @@ impl<'a> Compiler<'a> {
     /// Hooks of the workflow (`owner` none) or of a task.
     fn hooks(
         &mut self,
-        holder: &Located,
+        holder: &'a Located,
         path: &str,
         owner: Option<&graph::Draft<'a>>,
     ) -> Vec<Hook> {
