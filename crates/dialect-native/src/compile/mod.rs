@@ -40,6 +40,7 @@ pub(crate) struct Compiler<'a> {
 
 /// Compiles a checked document.
 pub(crate) fn compile<'a>(
+    file: &'a str,
     source: &'a str,
     root: &'a Located,
 ) -> (Option<Workflow>, Vec<Diagnostic>, Vec<Diagnostic>, Vec<Pool>) {
