@@ -185,7 +185,6 @@ pub(crate) fn pack_events(events: &[Event]) -> Result<Vec<u8>> {
     if plain.len() < COMPRESS_FROM { Ok(plain) } else { compress(&plain[1..]) }
 }
 
-#[expect(dead_code, reason = "views read them")]
 pub(crate) fn unpack_events(bytes: &[u8]) -> Result<Vec<Event>> {
     let plain = unpack(bytes)?;
     postcard::from_bytes(&plain).map_err(|e| StoreError::at("unpacking events", e))

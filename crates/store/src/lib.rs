@@ -7,6 +7,7 @@ mod codec;
 mod contract;
 mod labels;
 mod lock;
+mod read;
 mod sqlite;
 #[doc(hidden)]
 pub mod suite;

@@ -1,6 +1,9 @@
 //! What a store must do, whichever database keeps it.
 
 pub mod kinds;
+mod views;
+
+pub use views::*;
 
 use kobza_engine::Batch;
 use kobza_model::{EngineTime, Json, RunId, RunImage, Timestamp, Workflow};

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use kobza_model::{Event, EventKind, RunId};
 use rusqlite::{OptionalExtension, Transaction, params};
 
+use super::queries::On;
 use super::writer::Memory;
 use super::{failed, retain, rows, workflows};
 use crate::codec;
@@ -37,7 +38,7 @@ pub(super) fn check_fence(
     if moved == 1 {
         return Ok(next);
     }
-    let found = super::load::fence(tx).map_err(failed)?;
+    let found = crate::read::fence(&mut On(tx)).map_err(failed)?;
     if found.term == fence.term {
         return Err(failed(format!(
             "the shard is at batch {}, not at {}: reload it",

@@ -1,9 +1,9 @@
 //! The store in one SQLite file: WAL, every commit synced, one writer, a few readers.
 
 mod commit;
-mod load;
 mod migrations;
 mod pool;
+mod queries;
 mod retain;
 mod rows;
 mod workflows;
@@ -14,12 +14,13 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use kobza_model::{Json, LimitRow, RunId, RunImage, TaskNo};
+use kobza_model::{Json, LimitRow, RunId, RunImage, TaskId, TaskNo};
 use rusqlite::{Connection, OpenFlags};
 
-use self::pool::{Reader, ReaderPool};
+use self::pool::ReaderPool;
 use self::writer::Writer;
 use crate::lock::FolderLock;
+use crate::read;
 use crate::{Commit, CommitError, Fault, Fence, Store, StoreError, StoredWorkflow};
 
 /// The database's name in the data folder.
@@ -138,10 +139,6 @@ impl SqliteStore {
         guard.reopen_if_needed(|| connect_writer(&self.path, &self.options))?;
         Ok(guard)
     }
-
-    fn read(&self) -> Result<Reader<'_>, StoreError> {
-        self.readers.get()
-    }
 }
 
 impl Store for SqliteStore {
@@ -161,7 +158,7 @@ impl Store for SqliteStore {
     }
 
     fn fence(&self) -> Result<Fence, StoreError> {
-        load::fence(&*self.read()?)
+        read::with(self, read::fence)
     }
 
     fn run_by_key(
@@ -170,15 +167,15 @@ impl Store for SqliteStore {
         workflow: &str,
         key: &str,
     ) -> Result<Option<RunId>, StoreError> {
-        load::run_by_key(&*self.read()?, namespace, workflow, key)
+        read::with(self, |q| read::run_by_key(q, namespace, workflow, key))
     }
 
     fn active_runs(&self) -> Result<Vec<RunImage>, StoreError> {
-        load::active_runs(&mut *self.read()?)
+        read::with(self, read::active_runs)
     }
 
     fn run_image(&self, run: RunId) -> Result<Option<RunImage>, StoreError> {
-        load::run_image(&mut *self.read()?, run)
+        read::with(self, |q| read::run_image(q, run))
     }
 
     fn workflow(
@@ -187,19 +184,19 @@ impl Store for SqliteStore {
         name: &str,
         version: Option<&str>,
     ) -> Result<Option<StoredWorkflow>, StoreError> {
-        workflows::workflow(&*self.read()?, namespace, name, version)
+        read::with(self, |q| read::workflow(q, namespace, name, version))
     }
 
     fn limits(&self) -> Result<Vec<LimitRow>, StoreError> {
-        load::limits(&*self.read()?)
+        read::with(self, read::limits)
     }
 
     fn outputs(&self, run: RunId, task: TaskNo) -> Result<Vec<(String, Json)>, StoreError> {
-        load::outputs(&*self.read()?, run, task)
+        read::with(self, |q| read::outputs(q, TaskId { run, task }))
     }
 
     fn object(&self, kind: &str, namespace: &str, key: &str) -> Result<Option<Json>, StoreError> {
-        load::object(&*self.read()?, kind, namespace, key)
+        read::with(self, |q| read::object(q, kind, namespace, key))
     }
 }
 

@@ -7,16 +7,10 @@ use kobza_model::{
 use rusqlite::{Transaction, params};
 
 use super::writer::{KnownRun, Memory};
+use crate::read::flags;
 use crate::{StoreError, codec, labels};
 
 type Done = Result<(), StoreError>;
-
-/// An expansion as a whole stands in this row.
-pub(super) const SUMMARY: u8 = 1;
-/// The executor has confirmed the newest launch.
-pub(super) const CONFIRMED: u8 = 2;
-/// Settled for its readers.
-pub(super) const SETTLED: u8 = 4;
 
 fn writing(what: &'static str) -> impl Fn(rusqlite::Error) -> StoreError {
     move |error| StoreError::at(what, error)
@@ -161,9 +155,9 @@ pub(super) fn tasks(tx: &Transaction<'_>, memory: &mut Memory, rows: &[TaskRow])
             row.template.0,
             row.name,
             row.index,
-            flag(row.summary, SUMMARY)
-                | flag(row.confirmed, CONFIRMED)
-                | flag(row.settled, SETTLED),
+            flag(row.summary, flags::SUMMARY)
+                | flag(row.confirmed, flags::CONFIRMED)
+                | flag(row.settled, flags::SETTLED),
             row.parent.map(|t| t.0),
             row.hook,
             row.state as u8,

@@ -1,12 +1,10 @@
 //! Definitions: names, their versions, which one is current.
 
 use kobza_model::{Timestamp, Workflow};
-use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use rusqlite::{OptionalExtension, Transaction, params};
 
-use super::load::decoded;
-use super::reading;
 use super::writer::Memory;
-use crate::{StoreError, StoredWorkflow, codec};
+use crate::{StoreError, codec};
 
 fn writing(error: rusqlite::Error) -> StoreError {
     StoreError::at("writing a workflow", error)
@@ -71,36 +69,4 @@ pub(super) fn pause(
         .and_then(|mut update| update.execute(params![namespace, name, paused]))
         .map(drop)
         .map_err(writing)
-}
-
-/// A version by its hash (also of a deleted workflow), or the current one.
-pub(super) fn workflow(
-    connection: &Connection,
-    namespace: &str,
-    name: &str,
-    version: Option<&str>,
-) -> Result<Option<StoredWorkflow>, StoreError> {
-    connection
-        .prepare_cached(
-            "SELECT v.version, v.body, v.source, v.created_at, w.paused
-             FROM workflow w JOIN workflow_version v ON v.workflow_no = w.workflow_no
-                AND v.version = coalesce(?3, w.version)
-             WHERE w.namespace = ?1 AND w.name = ?2",
-        )
-        .and_then(|mut statement| {
-            statement
-                .query_row(params![namespace, name, version], |row| {
-                    let body = decoded(codec::unpack_workflow(row.get_ref(1)?.as_blob()?))?;
-                    let source = row.get_ref(2)?.as_blob_or_null()?;
-                    Ok(StoredWorkflow {
-                        version: row.get(0)?,
-                        workflow: std::sync::Arc::new(body),
-                        source: decoded(source.map(codec::unpack_text).transpose())?,
-                        created_at: Timestamp(row.get(3)?),
-                        paused: row.get(4)?,
-                    })
-                })
-                .optional()
-        })
-        .map_err(reading)
 }

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use kobza_model::{RunId, RunState};
-use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+use kobza_model::{EngineTime, RunId, RunState};
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
 
 use super::{commit, failed};
 use crate::codec;
@@ -49,7 +49,7 @@ impl Writer {
                 "UPDATE shard SET term = term + 1, owner = ?1 WHERE shard = 0
                  RETURNING term, batch, next_event, engine_time",
                 [owner],
-                super::load::fence_row,
+                fence_row,
             )
             .map_err(failed)
     }
@@ -77,6 +77,19 @@ impl Writer {
         }
         result
     }
+}
+
+fn fence_row(row: &Row<'_>) -> rusqlite::Result<Fence> {
+    let counter = |place| {
+        let value: i64 = row.get(place)?;
+        u64::try_from(value).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(place, value))
+    };
+    Ok(Fence {
+        term: counter(0)?,
+        batch: counter(1)?,
+        next_event: counter(2)?,
+        engine_time: EngineTime(row.get(3)?),
+    })
 }
 
 fn transact(

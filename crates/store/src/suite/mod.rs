@@ -4,9 +4,11 @@
 
 mod commits;
 mod fixtures;
+mod reading;
 
 pub use commits::*;
 pub use fixtures::*;
+pub use reading::*;
 
 use crate::{Fault, Store};
 
@@ -42,6 +44,16 @@ macro_rules! store_suite {
             objects_are_put_and_deleted
             only_finished_runs_are_deleted
             old_runs_go_in_bounded_pieces
+            runs_are_filtered_and_paged
+            runs_of_many_workflows_are_listed
+            cursors_stay_good_while_rows_come_and_go
+            tasks_are_filtered_paged_and_counted
+            a_run_is_seen_whole
+            workflows_are_listed_with_their_runs
+            events_are_followed_by_number
+            objects_are_listed_by_prefix
+            assets_have_a_history
+            readers_see_whole_batches
         );
     };
     (@tests $fixture:expr; $($name:ident)+) => {

@@ -1,0 +1,167 @@
+//! Assets: what was made when, by whom, and what checks said.
+
+use super::{Cells, Conditions, Queries, Result, all, cursor, first, page_size};
+use crate::{AssetSummary, CheckResult, Materialization, Page, PartitionStatus, ViewError};
+
+type Viewed<T> = std::result::Result<T, ViewError>;
+
+const ASSET: &str = "SELECT a.namespace, a.name, a.materialized_at, a.materialized_seq, \
+     a.materializations, \
+     (SELECT count(*) FROM asset_partition p WHERE p.asset_no = a.asset_no) FROM asset a";
+
+fn asset(cells: &mut Cells) -> Result<AssetSummary> {
+    Ok(AssetSummary {
+        namespace: cells.text(0)?,
+        name: cells.text(1)?,
+        materialized_at: cells.opt_time(2)?,
+        materialized_seq: cells.opt_number(3)?,
+        materializations: cells.number(4)?,
+        partitions: cells.number(5)?,
+    })
+}
+
+pub(super) fn list(
+    queries: &mut dyn Queries,
+    namespaces: &[String],
+    search: Option<&str>,
+    after: Option<&str>,
+    limit: u32,
+) -> Viewed<Page<AssetSummary>> {
+    let after: Option<(String, String)> = cursor::decode("assets", after)?;
+    let size = page_size(limit);
+    let mut conditions = Conditions::default();
+    if let Some((namespace, name)) = after {
+        conditions.values.push(namespace.as_str().into());
+        conditions.numbered("(a.namespace, a.name) > (?1, ?2)", name.as_str());
+    }
+    conditions.one_of("a.namespace", namespaces);
+    if let Some(part) = search {
+        conditions.contains("a.name", part);
+    }
+    let sql =
+        format!("{ASSET} {} ORDER BY a.namespace, a.name LIMIT {}", conditions.clause(), size + 1);
+    let mut items = all(queries, &sql, &conditions.values, asset)?;
+    let more = items.len() > size;
+    items.truncate(size);
+    let last = items.last().filter(|_| more);
+    let next = last.and_then(|row| cursor::encode("assets", &(&row.namespace, &row.name)));
+    Ok(Page { items, next })
+}
+
+pub(super) fn get(
+    queries: &mut dyn Queries,
+    namespace: &str,
+    name: &str,
+) -> Result<Option<AssetSummary>> {
+    let sql = format!("{ASSET} WHERE a.namespace = ?1 AND a.name = ?2");
+    first(queries, &sql, &[namespace.into(), name.into()], asset)
+}
+
+fn asset_no(queries: &mut dyn Queries, namespace: &str, name: &str) -> Result<Option<i64>> {
+    let sql = "SELECT asset_no FROM asset WHERE namespace = ?1 AND name = ?2";
+    first(queries, sql, &[namespace.into(), name.into()], |cells| cells.int(0))
+}
+
+pub(super) fn history(
+    queries: &mut dyn Queries,
+    (namespace, name): (&str, &str),
+    partition: Option<&str>,
+    after: Option<&str>,
+    limit: u32,
+) -> Viewed<Page<Materialization>> {
+    let after: Option<i64> = cursor::decode("materializations", after)?;
+    let size = page_size(limit);
+    let Some(asset) = asset_no(queries, namespace, name)? else {
+        return Ok(Page { items: Vec::new(), next: None });
+    };
+    let mut conditions = Conditions::default();
+    conditions.with("asset_no = ?", asset);
+    if let Some(partition) = partition {
+        conditions.with("partition = ?", partition);
+    }
+    if let Some(after) = after {
+        conditions.with("seq < ?", after);
+    }
+    let sql = format!(
+        "SELECT seq, at, partition, run, task_no, metadata FROM materialization {}
+         ORDER BY seq DESC LIMIT {}",
+        conditions.clause(),
+        size + 1
+    );
+    let mut items = all(queries, &sql, &conditions.values, |cells| {
+        Ok(Materialization {
+            seq: cells.number(0)?,
+            at: cells.time(1)?,
+            partition: cells.opt_text(2)?,
+            run: cells.opt_run(3)?,
+            task: cells.opt_task(4)?,
+            metadata: cells.text(5)?,
+        })
+    })?;
+    let more = items.len() > size;
+    items.truncate(size);
+    let last = items.last().filter(|_| more);
+    let next = last.and_then(|row| cursor::encode("materializations", &row.seq));
+    Ok(Page { items, next })
+}
+
+pub(super) fn partitions(
+    queries: &mut dyn Queries,
+    (namespace, name): (&str, &str),
+    after: Option<&str>,
+    limit: u32,
+) -> Viewed<Page<PartitionStatus>> {
+    let after: Option<String> = cursor::decode("partitions", after)?;
+    let size = page_size(limit);
+    let Some(asset) = asset_no(queries, namespace, name)? else {
+        return Ok(Page { items: Vec::new(), next: None });
+    };
+    let mut conditions = Conditions::default();
+    conditions.with("asset_no = ?", asset);
+    if let Some(after) = &after {
+        conditions.with("partition > ?", after.as_str());
+    }
+    let sql = format!(
+        "SELECT partition, seq, at, run, materializations FROM asset_partition {}
+         ORDER BY partition LIMIT {}",
+        conditions.clause(),
+        size + 1
+    );
+    let mut items = all(queries, &sql, &conditions.values, |cells| {
+        Ok(PartitionStatus {
+            partition: cells.text(0)?,
+            seq: cells.number(1)?,
+            at: cells.time(2)?,
+            run: cells.opt_run(3)?,
+            materializations: cells.number(4)?,
+        })
+    })?;
+    let more = items.len() > size;
+    items.truncate(size);
+    let last = items.last().filter(|_| more);
+    let next = last.and_then(|row| cursor::encode("partitions", &row.partition));
+    Ok(Page { items, next })
+}
+
+pub(super) fn checks(
+    queries: &mut dyn Queries,
+    namespace: &str,
+    name: &str,
+) -> Result<Vec<CheckResult>> {
+    let Some(asset) = asset_no(queries, namespace, name)? else { return Ok(Vec::new()) };
+    let sql = "SELECT seq, name, passed, blocking, at, run, task_no, detail FROM asset_check
+               WHERE seq IN (SELECT max(seq) FROM asset_check WHERE asset_no = ?1 GROUP BY name)
+               ORDER BY name";
+    all(queries, sql, &[asset.into()], |cells| {
+        Ok(CheckResult {
+            seq: cells.number(0)?,
+            check: cells.text(1)?,
+            passed: cells.flag(2)?,
+            blocking: cells.flag(3)?,
+            at: cells.time(4)?,
+            run: cells.opt_run(5)?,
+            task: cells.opt_task(6)?,
+            detail: cells.text(7)?,
+        })
+    })
+}
