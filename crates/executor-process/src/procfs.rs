@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Read;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+
+use crate::wire::{LAUNCH_VARIABLE, SHIM_VARIABLE};
 
 /// The direct children of a process, all its threads included. None if it is gone.
 pub(crate) fn children(pid: i32) -> Option<Vec<i32>> {
@@ -94,21 +95,37 @@ fn all() -> impl Iterator<Item = i32> {
     entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
 }
 
-/// Processes that carry one of these entries (`NAME=value`) in their environment, with all below
-/// them. The caller itself is never among them.
-pub(crate) fn carrying(entries: &BTreeSet<String>) -> BTreeSet<i32> {
+/// What the processes of tasks carry in their environment.
+#[derive(Clone, Debug)]
+pub(crate) struct Mark {
+    /// Beginning of the shim's folder: one shim's, or that of all shims of a data folder. Launches
+    /// of another server on this host, even with the same ids, are never touched.
+    pub shims: String,
+    /// Only these launches.
+    pub launches: Option<BTreeSet<String>>,
+}
+
+impl Mark {
+    fn is_on(&self, environment: &[u8]) -> bool {
+        let value = |name: &str| {
+            environment.split(|&b| b == 0).find_map(|entry| {
+                let value = entry.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
+                std::str::from_utf8(value).ok()
+            })
+        };
+        value(SHIM_VARIABLE).is_some_and(|shim| shim.starts_with(&self.shims))
+            && self.launches.as_ref().is_none_or(|launches| {
+                value(LAUNCH_VARIABLE).is_some_and(|launch| launches.contains(launch))
+            })
+    }
+}
+
+/// Processes that carry the mark, with all below them. The caller itself is never among them.
+pub(crate) fn carrying(mark: &Mark) -> BTreeSet<i32> {
     let own = i32::try_from(std::process::id()).unwrap_or(0);
     let mut found = BTreeSet::new();
-    let mut environment = Vec::new();
     for pid in all().filter(|&pid| pid != own) {
-        environment.clear();
-        let read = fs::File::open(format!("/proc/{pid}/environ"))
-            .and_then(|mut file| file.read_to_end(&mut environment));
-        if read.is_ok()
-            && environment
-                .split(|&b| b == 0)
-                .any(|e| std::str::from_utf8(e).is_ok_and(|e| entries.contains(e)))
-        {
+        if fs::read(format!("/proc/{pid}/environ")).is_ok_and(|e| mark.is_on(&e)) {
             found.extend(tree(pid));
         }
     }
@@ -154,13 +171,13 @@ pub(crate) fn kill_trees(roots: &[i32]) {
     }
 }
 
-/// Kills whatever carries one of these entries, and waits until nothing does. False if something
+/// Kills whatever carries the mark, and waits until nothing does. False if something
 /// is still there after `patience` (it hangs in the kernel).
-pub(crate) fn kill_carrying(entries: &BTreeSet<String>, patience: Duration) -> bool {
+pub(crate) fn kill_carrying(mark: &Mark, patience: Duration) -> bool {
     let begin = Instant::now();
     let mut pause = Duration::from_millis(1);
     loop {
-        let found: Vec<i32> = carrying(entries)
+        let found: Vec<i32> = carrying(mark)
             .into_iter()
             .filter(|&pid| stat(pid).is_some_and(|s| !s.zombie))
             .collect();
@@ -182,24 +199,31 @@ mod tests {
     use std::process::Command;
 
     #[test]
-    fn what_carries_a_token_is_found_and_killed() {
-        let token = format!("KOBZA_TEST_TOKEN=x{}", std::process::id());
-        let (name, value) = token.split_once('=').unwrap();
+    fn what_carries_a_mark_is_found_and_killed() {
+        let shims = format!("/data-{}/shims/", std::process::id());
         let mut child = Command::new("sh")
             .args(["-c", "setsid sleep 1000 & wait"])
-            .env(name, value)
+            .env(SHIM_VARIABLE, format!("{shims}1"))
+            .env(LAUNCH_VARIABLE, "a.1.1")
             .spawn()
             .unwrap();
-        let entries = BTreeSet::from([token.clone()]);
+        let marked = |launch: &str| Mark {
+            shims: shims.clone(),
+            launches: Some(BTreeSet::from([launch.to_owned()])),
+        };
         let begin = Instant::now();
-        while carrying(&entries).len() < 2 {
+        while carrying(&marked("a.1.1")).len() < 2 {
             assert!(begin.elapsed() < Duration::from_secs(20), "no such process");
             std::thread::yield_now();
         }
+        assert!(carrying(&marked("a.1.2")).is_empty());
+        assert!(carrying(&Mark { shims: "/other/".into(), ..marked("a.1.1") }).is_empty());
+        let all = Mark { shims: shims.clone(), launches: None };
+        assert!(carrying(&all).len() >= 2);
         let pid = i32::try_from(child.id()).unwrap();
         assert_eq!(stat(pid).unwrap().parent, i32::try_from(std::process::id()).unwrap());
-        assert!(kill_carrying(&entries, Duration::from_secs(20)));
+        assert!(kill_carrying(&marked("a.1.1"), Duration::from_secs(20)));
         assert!(!child.wait().unwrap().success());
-        assert!(carrying(&entries).is_empty());
+        assert!(carrying(&all).is_empty());
     }
 }

@@ -22,7 +22,8 @@ pub(crate) const SOCKET: &str = "shim.sock";
 pub(crate) const LOCK: &str = "lock";
 pub(crate) const SPOOL: &str = "spool";
 
-/// Variables by which the processes of a task are found again.
+/// Variables by which the processes of a task are found again: its launch, and the full path of its
+/// shim's folder.
 pub(crate) const LAUNCH_VARIABLE: &str = "KOBZA_LAUNCH";
 pub(crate) const SHIM_VARIABLE: &str = "KOBZA_SHIM";
 

@@ -296,3 +296,28 @@ fn built_in_bodies() {
     };
     assert_eq!(server.run(launch(4), spec).cause, Cause::Infrastructure);
 }
+
+#[test]
+fn a_full_disk_is_stated() {
+    let Some(disk) = std::env::var_os("KOBZA_TEST_SMALL_DISK") else {
+        eprintln!("skipped: KOBZA_TEST_SMALL_DISK names no folder on a file system of under 1 MiB");
+        return;
+    };
+    let world = World::new();
+    std::os::unix::fs::symlink(disk, world.path("logs")).unwrap();
+    let server = world.server();
+    let finished = server.shell(1, "seq 1 300000; echo a=1 > $KOBZA_OUTPUT");
+    assert_eq!((finished.outcome, finished.outputs.len()), (Outcome::Succeeded, 1));
+    let note = server.sink.note(launch(1), "log_incomplete");
+    assert!(note.contains("No space left on device"), "{note}");
+    // What is there is whole lines, and where some are missing it says so.
+    let log = world.log(launch(1));
+    for line in &log {
+        let text = line.text();
+        match line.stream {
+            LogStream::System => assert!(text.contains("bytes of log lost here"), "{text}"),
+            _ => assert!(text.parse::<u32>().is_ok(), "{text}"),
+        }
+    }
+    assert_eq!(log[0].text(), "1");
+}

@@ -245,7 +245,7 @@ impl Manager {
         for &launch in &launches {
             self.places.insert(launch, Place::Underway);
         }
-        lose(launches, why, &self.sink, &self.messages);
+        lose(launches, why, &self.shims, &self.sink, &self.messages);
     }
 
     fn put(&mut self, link: u32, command: &ToShim) {

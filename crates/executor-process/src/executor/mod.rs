@@ -64,6 +64,13 @@ impl ProcessExecutor {
             .mode(0o700)
             .create(&shims)
             .map_err(|source| StartError::Folder { path: shims.clone(), source })?;
+        // As the shims themselves see it, since tasks are marked by it.
+        let shims = fs::canonicalize(&shims)
+            .map_err(|source| StartError::Folder { path: shims.clone(), source })?;
+        if shims.to_str().is_none() {
+            let source = io::Error::new(io::ErrorKind::InvalidInput, "the path must be UTF-8");
+            return Err(StartError::Folder { path: shims, source });
+        }
         let (sender, receiver) = channel();
         let manager = Manager::new(shims, options, sink, sender.clone());
         let thread = std::thread::Builder::new()

@@ -1,7 +1,7 @@
 //! What is done about a dead shim: its processes are killed, what it spooled is reported, all else
 //! is lost.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,8 +16,8 @@ use kobza_runtime::ReportSink;
 use super::link::shim_id;
 use super::manager::{Message, deliver_finished};
 use crate::clock::wall_now;
-use crate::procfs;
-use crate::wire::{Event, EventBody, Frames, FromShim, LAUNCH_VARIABLE, SHIM_VARIABLE, SPOOL};
+use crate::procfs::{self, Mark};
+use crate::wire::{Event, EventBody, Frames, FromShim, SPOOL};
 
 /// How long killed processes may take to go before others are let wait no longer.
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
@@ -34,7 +34,7 @@ impl Remains {
     /// Kills what the shim held and reads its spool.
     pub(super) fn of(folder: &Path) -> Self {
         let shim = shim_id(folder);
-        kill_all(BTreeSet::from([format!("{SHIM_VARIABLE}={shim}")]));
+        kill_all(Mark { shims: folder.to_string_lossy().into_owned(), launches: None });
         let mut finished = BTreeMap::new();
         let mut frames = Frames::default();
         match fs::read(folder.join(SPOOL)) {
@@ -99,18 +99,22 @@ fn remove(folder: &Path) {
 pub(super) fn lose(
     launches: Vec<LaunchId>,
     why: &'static str,
+    shims: &Path,
     sink: &Arc<dyn ReportSink>,
     messages: &Sender<Message>,
 ) {
     if launches.is_empty() {
         return;
     }
-    let entries: BTreeSet<String> =
-        launches.iter().map(|l| format!("{LAUNCH_VARIABLE}={l}")).collect();
+    let mark = Mark {
+        // With the separator: `shims` must not stand for `shims-of-another`.
+        shims: shims.join("").to_string_lossy().into_owned(),
+        launches: Some(launches.iter().map(ToString::to_string).collect()),
+    };
     let (sink, messages) = (Arc::clone(sink), messages.clone());
     std::thread::spawn(move || {
         // Lost is a statement of certainty: it waits as long as it takes.
-        while !procfs::kill_carrying(&entries, KILL_PATIENCE) {
+        while !procfs::kill_carrying(&mark, KILL_PATIENCE) {
             tracing::warn!("processes of lost launches cannot be killed; trying on");
         }
         for launch in launches {
@@ -124,10 +128,10 @@ pub(super) fn lose(
     });
 }
 
-fn kill_all(entries: BTreeSet<String>) {
-    if procfs::kill_carrying(&entries, KILL_PATIENCE) {
+fn kill_all(mark: Mark) {
+    if procfs::kill_carrying(&mark, KILL_PATIENCE) {
         return;
     }
     tracing::warn!("processes of a dead shim cannot be killed yet; trying on");
-    std::thread::spawn(move || while !procfs::kill_carrying(&entries, KILL_PATIENCE) {});
+    std::thread::spawn(move || while !procfs::kill_carrying(&mark, KILL_PATIENCE) {});
 }

@@ -20,6 +20,8 @@ const FILES_PER_TASK: u64 = 3;
 pub(super) struct Host {
     /// The shim's id: the name of its folder.
     pub shim: String,
+    /// Its folder, by which its tasks are marked.
+    pub folder: PathBuf,
     /// Private folders of tasks.
     pub work: PathBuf,
     /// This binary, for bodies that are part of it.
@@ -51,6 +53,7 @@ impl Host {
         Ok(Self {
             cgroups: CgroupRoot::find(shim),
             shim: shim.to_owned(),
+            folder: folder.to_path_buf(),
             work,
             program,
             environment,

@@ -250,7 +250,7 @@ fn environment(
     add("KOBZA_OUTPUT", output.as_os_str());
     add("KOBZA_FOLDER", folder.as_os_str());
     add(LAUNCH_VARIABLE, launch.to_string().as_ref());
-    add(SHIM_VARIABLE, host.shim.as_ref());
+    add(SHIM_VARIABLE, host.folder.as_os_str());
     if !spec.clear_env {
         // Later entries win.
         let mut all = host.environment.clone();
