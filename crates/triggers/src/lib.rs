@@ -1,1 +1,24 @@
+//! What starts runs: schedules, assets, webhooks, files, ends of other runs; and backfills.
+//!
+//! The machines here are pure: time and events come in, *steps* come out. A step holds a run to
+//! start together with the rows that say so; both are committed in one transaction, so that no
+//! slot is lost and none happens twice. After a crash the machine is built again from its rows.
 
+pub mod backfill;
+mod condition;
+mod event;
+mod machine;
+mod parse;
+mod row;
+mod spec;
+mod step;
+mod trigger;
+pub mod webhook;
+
+pub use condition::AssetCondition;
+pub use event::{EventBody, TriggerEvent};
+pub use machine::Triggers;
+pub use parse::parse_triggers;
+pub use row::{Pending, SlotOutcome, SlotRow, TriggerRow};
+pub use spec::{Batching, CatchUp, Debounce, Overlap, TriggerKind, TriggerSpec, WebhookScheme};
+pub use step::{StartSpec, Step, TriggerKey};

@@ -1,0 +1,95 @@
+//! Conditions over assets.
+
+use std::collections::BTreeSet;
+
+use kobza_model::{Json, validate_asset};
+use kobza_schedule::ScheduleError;
+
+/// Deepest nesting, and most assets of one condition.
+const MAX_DEPTH: usize = 8;
+const MAX_ASSETS: usize = 500;
+
+/// A tree over "this asset has been updated since the trigger last fired".
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum AssetCondition {
+    Updated(String),
+    All(Vec<AssetCondition>),
+    Any(Vec<AssetCondition>),
+}
+
+impl AssetCondition {
+    /// Reads a name, a list (all of them), `{all: […]}` or `{any: […]}`, nested.
+    pub fn parse(value: &Json) -> Result<Self, ScheduleError> {
+        let condition = Self::parse_at(value, 0)?;
+        if condition.names().len() > MAX_ASSETS {
+            let message = format!("has more than {MAX_ASSETS} assets");
+            return Err(ScheduleError::new("assets", message));
+        }
+        Ok(condition)
+    }
+
+    fn parse_at(value: &Json, depth: usize) -> Result<Self, ScheduleError> {
+        let error = |message: &str| {
+            ScheduleError::new("assets", message)
+                .hint("write a name, a list of names, {all: [...]} or {any: [...]}")
+        };
+        if depth > MAX_DEPTH {
+            return Err(error("is nested too deeply"));
+        }
+        let list = |items: &[Json]| {
+            if items.is_empty() {
+                return Err(error("is an empty list"));
+            }
+            items.iter().map(|item| Self::parse_at(item, depth + 1)).collect::<Result<Vec<_>, _>>()
+        };
+        match value {
+            Json::String(name) => {
+                validate_asset(name)
+                    .map_err(|e| ScheduleError::new("assets", format!("{name:.60}: {e}")))?;
+                Ok(Self::Updated(name.clone()))
+            }
+            Json::Array(items) => Ok(Self::All(list(items)?)),
+            Json::Object(fields) => {
+                let mut fields = fields.iter().filter(|(key, _)| *key != "per_partition");
+                match (fields.next(), fields.next()) {
+                    (Some((key, Json::Array(items))), None) if key == "all" => {
+                        Ok(Self::All(list(items)?))
+                    }
+                    (Some((key, Json::Array(items))), None) if key == "any" => {
+                        Ok(Self::Any(list(items)?))
+                    }
+                    _ => Err(error("must have exactly one of all and any, with a list")),
+                }
+            }
+            _ => Err(error("is no asset")),
+        }
+    }
+
+    /// The assets it looks at.
+    #[must_use]
+    pub fn names(&self) -> BTreeSet<&str> {
+        let mut names = BTreeSet::new();
+        self.collect(&mut names);
+        names
+    }
+
+    fn collect<'a>(&'a self, names: &mut BTreeSet<&'a str>) {
+        match self {
+            Self::Updated(name) => {
+                names.insert(name);
+            }
+            Self::All(parts) | Self::Any(parts) => {
+                parts.iter().for_each(|part| part.collect(names))
+            }
+        }
+    }
+
+    #[must_use]
+    pub fn holds(&self, updated: &impl Fn(&str) -> bool) -> bool {
+        match self {
+            Self::Updated(name) => updated(name),
+            Self::All(parts) => parts.iter().all(|part| part.holds(updated)),
+            Self::Any(parts) => parts.iter().any(|part| part.holds(updated)),
+        }
+    }
+}
