@@ -312,3 +312,19 @@ pub struct VerdictRow {
     pub when: Condition,
     pub then: Outcome,
 }
+
+impl Workflow {
+    /// SHA-256 of the definition's JSON, in hexadecimal: its version.
+    pub fn content_hash(&self) -> Result<String, serde_json::Error> {
+        use sha2::Digest as _;
+        let bytes = serde_json::to_vec(self)?;
+        let digest = sha2::Sha256::digest(&bytes);
+        Ok(digest.iter().fold(String::with_capacity(64), |hex, byte| {
+            use std::fmt::Write as _;
+            let mut hex = hex;
+            // Writing into a String cannot fail.
+            let _infallible = write!(hex, "{byte:02x}");
+            hex
+        }))
+    }
+}

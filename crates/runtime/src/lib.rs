@@ -7,7 +7,7 @@ mod clock;
 mod facts;
 mod handle;
 mod metrics;
-mod ports;
+pub mod ports;
 mod turn;
 
 pub use clock::{Clock, wall_now};

@@ -1,0 +1,169 @@
+//! Logs of attempts: pages by line number, and a live stream that resumes.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, header};
+use axum::response::sse::{Event as Message, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use futures_util::stream::{self, Stream};
+use kobza_blobs::{LogLine, LogReader, LogStream};
+use kobza_model::{LaunchId, TaskId};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::error::ApiError;
+use crate::state::ApiState;
+use crate::tasks::{load_task, task_id};
+
+pub(crate) fn routes() -> Router<ApiState> {
+    Router::new()
+        .route("/tasks/{id}/attempts/{attempt}/log", get(page))
+        .route("/tasks/{id}/attempts/{attempt}/log/stream", get(follow))
+        .route("/tasks/{id}/attempts/{attempt}/log/download", get(download))
+}
+
+/// Lines of one answer.
+const MAX_LINES: usize = 5000;
+/// How often a follower looks for growth while nothing tells it to.
+const LOOK: Duration = Duration::from_millis(200);
+
+#[derive(Debug, Deserialize)]
+struct Asked {
+    from: Option<i64>,
+    limit: Option<usize>,
+}
+
+fn view(number: u64, line: &LogLine) -> Value {
+    let stream = match line.stream {
+        LogStream::Out => "out",
+        LogStream::Err => "err",
+        _ => "sys",
+    };
+    json!({"n": number, "at": line.time, "level": null, "stream": stream, "text": line.text()})
+}
+
+/// The launch whose log an attempt's is, and whether more may come.
+async fn launch_of(state: &ApiState, id: TaskId, attempt: u32) -> Result<(LaunchId, bool), ApiError> {
+    let task = load_task(state, id).await?;
+    let (launch, live) = if attempt == task.attempt {
+        (task.launch, !task.state.is_finished())
+    } else {
+        let rows = state.read(move |v| v.list_attempts(id)).await?;
+        let row = rows.into_iter().rfind(|r| r.attempt == attempt);
+        let row = row.ok_or_else(|| ApiError::not_found(format!("task {id} has no attempt {attempt}")))?;
+        (row.launch, false)
+    };
+    Ok((LaunchId { run: id.run, task: id.task, launch }, live))
+}
+
+async fn lines(reader: LogReader, from: i64, limit: usize) -> Result<(Vec<Value>, u64), ApiError> {
+    let read = tokio::task::spawn_blocking(move || -> std::io::Result<(Vec<Value>, u64)> {
+        let mut reader = reader;
+        let total = reader.line_count()?;
+        let first = if from < 0 { total.saturating_sub(from.unsigned_abs()) } else { (from.max(1) - 1).unsigned_abs() };
+        let page = reader.lines(first, limit.min(MAX_LINES))?;
+        let lines = page.lines.iter().enumerate().map(|(place, line)| view(first + place as u64 + 1, line)).collect();
+        Ok((lines, total))
+    })
+    .await;
+    match read {
+        Ok(Ok(found)) => Ok(found),
+        Ok(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => Ok((Vec::new(), 0)),
+        Ok(Err(error)) => Err(ApiError::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, "log", format!("the log cannot be read: {error}"))),
+        Err(error) => Err(ApiError::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, "internal", error.to_string())),
+    }
+}
+
+async fn page(State(state): State<ApiState>, Path((id, attempt)): Path<(String, u32)>, Query(asked): Query<Asked>) -> Result<Json<Value>, ApiError> {
+    let id = task_id(&id)?;
+    let (launch, live) = launch_of(&state, id, attempt).await?;
+    let (items, total) = lines(state.logs.reader(launch), asked.from.unwrap_or(1), asked.limit.unwrap_or(1000)).await?;
+    Ok(Json(json!({"lines": items, "total": total, "complete": !live})))
+}
+
+async fn download(State(state): State<ApiState>, Path((id, attempt)): Path<(String, u32)>) -> Result<Response, ApiError> {
+    let id = task_id(&id)?;
+    let (launch, _) = launch_of(&state, id, attempt).await?;
+    let logs = state.logs.clone();
+    let text = tokio::task::spawn_blocking(move || -> std::io::Result<Vec<u8>> {
+        let mut reader = logs.reader(launch);
+        let mut text = Vec::new();
+        let mut from = 0;
+        loop {
+            let page = reader.lines(from, MAX_LINES)?;
+            if page.lines.is_empty() {
+                return Ok(text);
+            }
+            from += page.lines.len() as u64;
+            for line in page.lines {
+                text.extend_from_slice(&line.bytes);
+                if !line.partial {
+                    text.push(b'\n');
+                }
+            }
+        }
+    })
+    .await;
+    let text = match text {
+        Ok(Ok(text)) => text,
+        _ => return Err(ApiError::not_found("this attempt has no log")),
+    };
+    let name = format!("attachment; filename=\"{id}-{attempt}.log\"");
+    Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8".to_owned()), (header::CONTENT_DISPOSITION, name)], text).into_response())
+}
+
+struct Follower {
+    state: ApiState,
+    id: TaskId,
+    attempt: u32,
+    launch: LaunchId,
+    /// The line to send next, from 1.
+    next: u64,
+    ended: bool,
+}
+
+async fn follow(
+    State(state): State<ApiState>,
+    Path((id, attempt)): Path<(String, u32)>,
+    Query(asked): Query<Asked>,
+    headers: HeaderMap,
+) -> Result<Sse<impl Stream<Item = Result<Message, Infallible>>>, ApiError> {
+    let id = task_id(&id)?;
+    let (launch, _) = launch_of(&state, id, attempt).await?;
+    let last = headers.get("last-event-id").and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok());
+    let next = last.unwrap_or_else(|| asked.from.unwrap_or(1).max(1).unsigned_abs());
+    let follower = Follower { state, id, attempt, launch, next, ended: false };
+    let messages = stream::unfold(follower, |mut f| async move {
+        let message = f.next().await?;
+        Some((Ok(message), f))
+    });
+    Ok(Sse::new(messages).keep_alive(KeepAlive::default()))
+}
+
+impl Follower {
+    async fn next(&mut self) -> Option<Message> {
+        if self.ended {
+            return None;
+        }
+        loop {
+            // Whether it lives is asked first: what is written before the end is then surely read.
+            let (launch, live) = launch_of(&self.state, self.id, self.attempt).await.ok()?;
+            self.launch = launch;
+            let from = i64::try_from(self.next).ok()?;
+            let (items, total) = lines(self.state.logs.reader(self.launch), from, 1000).await.ok()?;
+            if !items.is_empty() {
+                self.next += items.len() as u64;
+                return Message::default().event("lines").id(self.next.to_string()).json_data(json!({"lines": items, "total": total})).ok();
+            }
+            if !live {
+                self.ended = true;
+                return Message::default().event("end").json_data(json!({"total": total})).ok();
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+}
