@@ -90,7 +90,9 @@ impl From<SubmitError> for ApiError {
         let text = error.to_string();
         match error {
             SubmitError::Refused(refusal) => match refusal {
-                Refusal::NoRun(_) | Refusal::NoTask(_) | Refusal::NoLimit(_) => Self::not_found(text),
+                Refusal::NoRun(_) | Refusal::NoTask(_) | Refusal::NoLimit(_) => {
+                    Self::not_found(text)
+                }
                 Refusal::Invalid(_) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", text),
                 _ => Self::new(StatusCode::CONFLICT, "conflict", text),
             },

@@ -66,9 +66,13 @@ fn text(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|_| Value::from(text))
 }
 
-async fn list(State(state): State<ApiState>, Query(asked): Query<Asked>) -> Result<Json<Value>, ApiError> {
+async fn list(
+    State(state): State<ApiState>,
+    Query(asked): Query<Asked>,
+) -> Result<Json<Value>, ApiError> {
     let limit = asked.limit.unwrap_or(100).min(PAGE);
-    let page = state.read(move |v| v.events_since(asked.after.unwrap_or(0), limit, asked.run)).await?;
+    let page =
+        state.read(move |v| v.events_since(asked.after.unwrap_or(0), limit, asked.run)).await?;
     let items: Vec<Value> = page.events.iter().map(|(seq, event)| view(*seq, event)).collect();
     Ok(Json(json!({"items": items, "seen": page.seen, "oldest": page.oldest})))
 }
@@ -90,10 +94,12 @@ async fn follow(
     headers: HeaderMap,
 ) -> Sse<impl Stream<Item = Result<Message, Infallible>>> {
     let live = state.handle.follow();
-    let last = headers.get("last-event-id").and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok());
+    let last =
+        headers.get("last-event-id").and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok());
     let now = state.handle.next_event().borrow().saturating_sub(1);
     let from: Option<u64> = last.or(asked.after);
-    let follower = Follower { state, live, seen: from.unwrap_or(now), run: asked.run, behind: from.is_some() };
+    let follower =
+        Follower { state, live, seen: from.unwrap_or(now), run: asked.run, behind: from.is_some() };
     let messages = stream::unfold(follower, |mut follower| async move {
         let message = follower.next().await?;
         Some((Ok(message), follower))
@@ -111,7 +117,9 @@ impl Follower {
                 self.behind = page.events.len() as u32 == PAGE;
                 self.seen = page.seen.max(self.seen);
                 if !page.events.is_empty() {
-                    return self.message(page.events.iter().map(|(seq, event)| view(*seq, event)).collect());
+                    return self.message(
+                        page.events.iter().map(|(seq, event)| view(*seq, event)).collect(),
+                    );
                 }
                 continue;
             }
@@ -130,7 +138,9 @@ impl Follower {
                         .iter()
                         .enumerate()
                         .map(|(place, event)| (committed.first + place as u64, event))
-                        .filter(|(seq, event)| *seq > self.seen && self.run.is_none_or(|run| event.run == Some(run)))
+                        .filter(|(seq, event)| {
+                            *seq > self.seen && self.run.is_none_or(|run| event.run == Some(run))
+                        })
                         .map(|(seq, event)| view(seq, event))
                         .collect();
                     self.seen = last;
@@ -145,6 +155,10 @@ impl Follower {
     }
 
     fn message(&self, items: Vec<Value>) -> Option<Message> {
-        Message::default().event("events").id(self.seen.to_string()).json_data(json!({"items": items, "seen": self.seen})).ok()
+        Message::default()
+            .event("events")
+            .id(self.seen.to_string())
+            .json_data(json!({"items": items, "seen": self.seen}))
+            .ok()
     }
 }

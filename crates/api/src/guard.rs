@@ -66,5 +66,6 @@ fn known_host(state: &ApiState, host: &str) -> bool {
         Some(rest) => rest.split(']').next().unwrap_or_default(),
         None => host.rsplit_once(':').map_or(host, |(name, _)| name),
     };
-    matches!(name, "localhost" | "127.0.0.1" | "::1") || state.hosts.iter().any(|h| h.eq_ignore_ascii_case(name))
+    matches!(name, "localhost" | "127.0.0.1" | "::1")
+        || state.hosts.iter().any(|h| h.eq_ignore_ascii_case(name))
 }

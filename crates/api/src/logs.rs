@@ -39,22 +39,27 @@ struct Asked {
 
 fn view(number: u64, line: &LogLine) -> Value {
     let stream = match line.stream {
-        LogStream::Out => "out",
-        LogStream::Err => "err",
-        _ => "sys",
+        LogStream::Stdout => "out",
+        LogStream::Stderr => "err",
+        LogStream::System => "sys",
     };
     json!({"n": number, "at": line.time, "level": null, "stream": stream, "text": line.text()})
 }
 
 /// The launch whose log an attempt's is, and whether more may come.
-async fn launch_of(state: &ApiState, id: TaskId, attempt: u32) -> Result<(LaunchId, bool), ApiError> {
+async fn launch_of(
+    state: &ApiState,
+    id: TaskId,
+    attempt: u32,
+) -> Result<(LaunchId, bool), ApiError> {
     let task = load_task(state, id).await?;
     let (launch, live) = if attempt == task.attempt {
         (task.launch, !task.state.is_finished())
     } else {
         let rows = state.read(move |v| v.list_attempts(id)).await?;
         let row = rows.into_iter().rfind(|r| r.attempt == attempt);
-        let row = row.ok_or_else(|| ApiError::not_found(format!("task {id} has no attempt {attempt}")))?;
+        let row =
+            row.ok_or_else(|| ApiError::not_found(format!("task {id} has no attempt {attempt}")))?;
         (row.launch, false)
     };
     Ok((LaunchId { run: id.run, task: id.task, launch }, live))
@@ -64,28 +69,54 @@ async fn lines(reader: LogReader, from: i64, limit: usize) -> Result<(Vec<Value>
     let read = tokio::task::spawn_blocking(move || -> std::io::Result<(Vec<Value>, u64)> {
         let mut reader = reader;
         let total = reader.line_count()?;
-        let first = if from < 0 { total.saturating_sub(from.unsigned_abs()) } else { (from.max(1) - 1).unsigned_abs() };
+        let first = if from < 0 {
+            total.saturating_sub(from.unsigned_abs())
+        } else {
+            (from.max(1) - 1).unsigned_abs()
+        };
         let page = reader.lines(first, limit.min(MAX_LINES))?;
-        let lines = page.lines.iter().enumerate().map(|(place, line)| view(first + place as u64 + 1, line)).collect();
+        let lines = page
+            .lines
+            .iter()
+            .enumerate()
+            .map(|(place, line)| view(first + place as u64 + 1, line))
+            .collect();
         Ok((lines, total))
     })
     .await;
     match read {
         Ok(Ok(found)) => Ok(found),
         Ok(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => Ok((Vec::new(), 0)),
-        Ok(Err(error)) => Err(ApiError::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, "log", format!("the log cannot be read: {error}"))),
-        Err(error) => Err(ApiError::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, "internal", error.to_string())),
+        Ok(Err(error)) => Err(ApiError::new(
+            axum::http::StatusCode::INTERNAL_SERVER_ERROR,
+            "log",
+            format!("the log cannot be read: {error}"),
+        )),
+        Err(error) => Err(ApiError::new(
+            axum::http::StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            error.to_string(),
+        )),
     }
 }
 
-async fn page(State(state): State<ApiState>, Path((id, attempt)): Path<(String, u32)>, Query(asked): Query<Asked>) -> Result<Json<Value>, ApiError> {
+async fn page(
+    State(state): State<ApiState>,
+    Path((id, attempt)): Path<(String, u32)>,
+    Query(asked): Query<Asked>,
+) -> Result<Json<Value>, ApiError> {
     let id = task_id(&id)?;
     let (launch, live) = launch_of(&state, id, attempt).await?;
-    let (items, total) = lines(state.logs.reader(launch), asked.from.unwrap_or(1), asked.limit.unwrap_or(1000)).await?;
+    let (items, total) =
+        lines(state.logs.reader(launch), asked.from.unwrap_or(1), asked.limit.unwrap_or(1000))
+            .await?;
     Ok(Json(json!({"lines": items, "total": total, "complete": !live})))
 }
 
-async fn download(State(state): State<ApiState>, Path((id, attempt)): Path<(String, u32)>) -> Result<Response, ApiError> {
+async fn download(
+    State(state): State<ApiState>,
+    Path((id, attempt)): Path<(String, u32)>,
+) -> Result<Response, ApiError> {
     let id = task_id(&id)?;
     let (launch, _) = launch_of(&state, id, attempt).await?;
     let logs = state.logs.clone();
@@ -113,7 +144,14 @@ async fn download(State(state): State<ApiState>, Path((id, attempt)): Path<(Stri
         _ => return Err(ApiError::not_found("this attempt has no log")),
     };
     let name = format!("attachment; filename=\"{id}-{attempt}.log\"");
-    Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8".to_owned()), (header::CONTENT_DISPOSITION, name)], text).into_response())
+    Ok((
+        [
+            (header::CONTENT_TYPE, "text/plain; charset=utf-8".to_owned()),
+            (header::CONTENT_DISPOSITION, name),
+        ],
+        text,
+    )
+        .into_response())
 }
 
 struct Follower {
@@ -134,7 +172,8 @@ async fn follow(
 ) -> Result<Sse<impl Stream<Item = Result<Message, Infallible>>>, ApiError> {
     let id = task_id(&id)?;
     let (launch, _) = launch_of(&state, id, attempt).await?;
-    let last = headers.get("last-event-id").and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok());
+    let last =
+        headers.get("last-event-id").and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok());
     let next = last.unwrap_or_else(|| asked.from.unwrap_or(1).max(1).unsigned_abs());
     let follower = Follower { state, id, attempt, launch, next, ended: false };
     let messages = stream::unfold(follower, |mut f| async move {
@@ -154,10 +193,15 @@ impl Follower {
             let (launch, live) = launch_of(&self.state, self.id, self.attempt).await.ok()?;
             self.launch = launch;
             let from = i64::try_from(self.next).ok()?;
-            let (items, total) = lines(self.state.logs.reader(self.launch), from, 1000).await.ok()?;
+            let (items, total) =
+                lines(self.state.logs.reader(self.launch), from, 1000).await.ok()?;
             if !items.is_empty() {
                 self.next += items.len() as u64;
-                return Message::default().event("lines").id(self.next.to_string()).json_data(json!({"lines": items, "total": total})).ok();
+                return Message::default()
+                    .event("lines")
+                    .id(self.next.to_string())
+                    .json_data(json!({"lines": items, "total": total}))
+                    .ok();
             }
             if !live {
                 self.ended = true;

@@ -91,7 +91,11 @@ struct Asked {
 }
 
 /// Comma-separated words of a closed set.
-pub(crate) fn words<T>(text: Option<&str>, what: &str, parse: impl Fn(&str) -> Option<T>) -> Result<Vec<T>, ApiError> {
+pub(crate) fn words<T>(
+    text: Option<&str>,
+    what: &str,
+    parse: impl Fn(&str) -> Option<T>,
+) -> Result<Vec<T>, ApiError> {
     text.unwrap_or_default()
         .split(',')
         .filter(|w| !w.is_empty())
@@ -99,10 +103,19 @@ pub(crate) fn words<T>(text: Option<&str>, what: &str, parse: impl Fn(&str) -> O
         .collect()
 }
 
-async fn list(State(state): State<ApiState>, Query(asked): Query<Asked>) -> Result<Json<Value>, ApiError> {
-    let label = asked.label.as_deref().and_then(|l| l.split_once(':')).map(|(k, v)| (k.to_owned(), v.to_owned()));
+async fn list(
+    State(state): State<ApiState>,
+    Query(asked): Query<Asked>,
+) -> Result<Json<Value>, ApiError> {
+    let label = asked
+        .label
+        .as_deref()
+        .and_then(|l| l.split_once(':'))
+        .map(|(k, v)| (k.to_owned(), v.to_owned()));
     let filter = RunFilter {
-        namespaces: vec![asked.namespace.unwrap_or_else(|| crate::workflows::DEFAULT_NAMESPACE.to_owned())],
+        namespaces: vec![
+            asked.namespace.unwrap_or_else(|| crate::workflows::DEFAULT_NAMESPACE.to_owned()),
+        ],
         workflow: asked.workflow,
         states: words(asked.state.as_deref(), "run state", RunState::from_word)?,
         trigger: asked.trigger,
@@ -131,15 +144,25 @@ pub(crate) async fn load(state: &ApiState, id: RunId) -> Result<RunRow, ApiError
     state.read(move |v| v.get_run(id)).await?.ok_or_else(|| no_run(id))
 }
 
-async fn detail(State(state): State<ApiState>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
+async fn detail(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, ApiError> {
     Ok(Json(view(&load(&state, run_id(&id)?).await?)))
 }
 
-async fn remove(State(state): State<ApiState>, Path(id): Path<String>) -> Result<StatusCode, ApiError> {
+async fn remove(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+) -> Result<StatusCode, ApiError> {
     let run = load(&state, run_id(&id)?).await?;
     if !run.state.is_finished() {
-        return Err(ApiError::new(StatusCode::CONFLICT, "conflict", format!("the run is {}", run.state))
-            .hint("cancel it first; only a run that has ended can be deleted"));
+        return Err(ApiError::new(
+            StatusCode::CONFLICT,
+            "conflict",
+            format!("the run is {}", run.state),
+        )
+        .hint("cancel it first; only a run that has ended can be deleted"));
     }
     let write = Write::DeleteRun { run: run.run };
     state.handle.submit(Submission { commands: Vec::new(), writes: vec![write] }).await?;
@@ -182,7 +205,11 @@ pub(crate) fn task_view(task: &TaskRow) -> Value {
     })
 }
 
-async fn tasks(State(state): State<ApiState>, Path(id): Path<String>, Query(asked): Query<TasksAsked>) -> Result<Json<Value>, ApiError> {
+async fn tasks(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+    Query(asked): Query<TasksAsked>,
+) -> Result<Json<Value>, ApiError> {
     let id = run_id(&id)?;
     load(&state, id).await?;
     let filter = TaskFilter {
@@ -193,7 +220,8 @@ async fn tasks(State(state): State<ApiState>, Path(id): Path<String>, Query(aske
         ..TaskFilter::default()
     };
     let limit = asked.limit.unwrap_or(50);
-    let page = state.read(move |v| v.list_tasks(id, &filter, asked.cursor.as_deref(), limit)).await?;
+    let page =
+        state.read(move |v| v.list_tasks(id, &filter, asked.cursor.as_deref(), limit)).await?;
     let items: Vec<Value> = page.items.iter().map(task_view).collect();
     Ok(Json(json!({"items": items, "next": page.next})))
 }
@@ -204,26 +232,46 @@ struct Stop {
     reason: Option<String>,
 }
 
-async fn cancel(State(state): State<ApiState>, Path(id): Path<String>, body: Bytes) -> Result<Json<Value>, ApiError> {
-    let stop: Stop = if body.is_empty() { Stop::default() } else { serde_json::from_slice(&body).map_err(|e| ApiError::bad(e.to_string()))? };
+async fn cancel(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Result<Json<Value>, ApiError> {
+    let stop: Stop = if body.is_empty() {
+        Stop::default()
+    } else {
+        serde_json::from_slice(&body).map_err(|e| ApiError::bad(e.to_string()))?
+    };
     let mode = match stop.mode.as_deref() {
         None | Some("cancel") => StopMode::Cancel,
         Some("stop") => StopMode::Stop,
         Some("terminate") => StopMode::Terminate,
-        Some(other) => return Err(ApiError::bad(format!("{other:?} is not a way to stop a run")).hint("use cancel, stop or terminate")),
+        Some(other) => {
+            return Err(ApiError::bad(format!("{other:?} is not a way to stop a run"))
+                .hint("use cancel, stop or terminate"));
+        }
     };
     let run = run_id(&id)?;
-    state.handle.submit(Command::StopRun { run, mode, reason: stop.reason.unwrap_or_default() }).await?;
+    state
+        .handle
+        .submit(Command::StopRun { run, mode, reason: stop.reason.unwrap_or_default() })
+        .await?;
     Ok(Json(view(&load(&state, run).await?)))
 }
 
-async fn pause(State(state): State<ApiState>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
+async fn pause(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, ApiError> {
     let run = run_id(&id)?;
     state.handle.submit(Command::PauseRun { run }).await?;
     Ok(Json(view(&load(&state, run).await?)))
 }
 
-async fn resume(State(state): State<ApiState>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
+async fn resume(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, ApiError> {
     let run = run_id(&id)?;
     state.handle.submit(Command::ResumeRun { run }).await?;
     Ok(Json(view(&load(&state, run).await?)))

@@ -25,31 +25,48 @@ pub(crate) fn routes() -> Router<ApiState> {
 }
 
 pub(crate) fn task_id(text: &str) -> Result<TaskId, ApiError> {
-    text.parse().map_err(|_| ApiError::not_found("there is no such task").hint("a task id is {run}.{number}"))
+    text.parse().map_err(|_| {
+        ApiError::not_found("there is no such task").hint("a task id is {run}.{number}")
+    })
 }
 
 pub(crate) async fn load_task(state: &ApiState, id: TaskId) -> Result<TaskRow, ApiError> {
-    state.read(move |v| v.get_task(id)).await?.ok_or_else(|| ApiError::not_found(format!("there is no task {id}")))
+    state
+        .read(move |v| v.get_task(id))
+        .await?
+        .ok_or_else(|| ApiError::not_found(format!("there is no task {id}")))
 }
 
-async fn detail(State(state): State<ApiState>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
+async fn detail(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, ApiError> {
     let id = task_id(&id)?;
     let task = load_task(&state, id).await?;
     let values = state.read(move |v| v.task_outputs(id)).await?;
     let mut value = task_view(&task);
     value["inputs"] = task.inputs.clone();
-    value["outputs"] = values.iter().map(|(key, value)| json!({"key": key, "value": value, "truncated": false})).collect();
+    value["outputs"] = values
+        .iter()
+        .map(|(key, value)| json!({"key": key, "value": value, "truncated": false}))
+        .collect();
     Ok(Json(value))
 }
 
-async fn outputs(State(state): State<ApiState>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
+async fn outputs(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, ApiError> {
     let id = task_id(&id)?;
     load_task(&state, id).await?;
     let values = state.read(move |v| v.task_outputs(id)).await?;
     Ok(Json(Value::Object(values.into_iter().collect())))
 }
 
-async fn why(State(state): State<ApiState>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
+async fn why(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, ApiError> {
     let id = task_id(&id)?;
     let task = load_task(&state, id).await?;
     let reasons = state.handle.query(move |engine| engine.why(id).unwrap_or_default()).await?;
@@ -69,7 +86,10 @@ async fn why(State(state): State<ApiState>, Path(id): Path<String>) -> Result<Js
     })))
 }
 
-async fn attempts(State(state): State<ApiState>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
+async fn attempts(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, ApiError> {
     let id = task_id(&id)?;
     let task = load_task(&state, id).await?;
     let mut rows = state.read(move |v| v.list_attempts(id)).await?;
@@ -94,17 +114,29 @@ struct Mark {
     state: String,
 }
 
-async fn mark(State(state): State<ApiState>, Path(id): Path<String>, Json(body): Json<Mark>) -> Result<Json<Value>, ApiError> {
+async fn mark(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+    Json(body): Json<Mark>,
+) -> Result<Json<Value>, ApiError> {
     let id = task_id(&id)?;
-    let outcome = Outcome::from_word(&body.state)
-        .ok_or_else(|| ApiError::bad(format!("{:?} is not a state to mark with", body.state)).hint("use succeeded, failed or skipped"))?;
+    let outcome = Outcome::from_word(&body.state).ok_or_else(|| {
+        ApiError::bad(format!("{:?} is not a state to mark with", body.state))
+            .hint("use succeeded, failed or skipped")
+    })?;
     state.handle.submit(Command::Mark { task: id, outcome, by: "api".to_owned() }).await?;
     Ok(Json(task_view(&load_task(&state, id).await?)))
 }
 
-async fn cancel(State(state): State<ApiState>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
+async fn cancel(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, ApiError> {
     let id = task_id(&id)?;
-    state.handle.submit(Command::StopTask { task: id, reason: "cancelled by an API call".to_owned() }).await?;
+    state
+        .handle
+        .submit(Command::StopTask { task: id, reason: "cancelled by an API call".to_owned() })
+        .await?;
     Ok(Json(task_view(&load_task(&state, id).await?)))
 }
 
@@ -117,7 +149,11 @@ struct Approve {
 }
 
 /// Ends a suspended task: as succeeded with the values, or as failed.
-async fn approve(State(state): State<ApiState>, Path(id): Path<String>, Json(body): Json<Approve>) -> Result<Json<Value>, ApiError> {
+async fn approve(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+    Json(body): Json<Approve>,
+) -> Result<Json<Value>, ApiError> {
     let id = task_id(&id)?;
     let command = if body.approved {
         let mut outputs = vec![("approved".to_owned(), Value::Bool(true))];
@@ -129,7 +165,11 @@ async fn approve(State(state): State<ApiState>, Path(id): Path<String>, Json(bod
         }
         Command::ResumeTask { task: id, outputs: Some(outputs), carry: None }
     } else {
-        Command::Mark { task: id, outcome: Outcome::Failed, by: body.comment.unwrap_or_else(|| "not approved".to_owned()) }
+        Command::Mark {
+            task: id,
+            outcome: Outcome::Failed,
+            by: body.comment.unwrap_or_else(|| "not approved".to_owned()),
+        }
     };
     state.handle.submit(command).await?;
     Ok(Json(task_view(&load_task(&state, id).await?)))
@@ -146,13 +186,25 @@ struct Clear {
     only_failed: bool,
 }
 
-async fn clear(State(state): State<ApiState>, Path(id): Path<String>, Json(body): Json<Clear>) -> Result<Json<Value>, ApiError> {
+async fn clear(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+    Json(body): Json<Clear>,
+) -> Result<Json<Value>, ApiError> {
     let run: RunId = run_id(&id)?;
     load(&state, run).await?;
     let tasks: Vec<TaskNo> = body
         .tasks
         .iter()
-        .map(|t| task_id(t).and_then(|t| if t.run == run { Ok(t.task) } else { Err(ApiError::bad(format!("{t} is not a task of this run"))) }))
+        .map(|t| {
+            task_id(t).and_then(|t| {
+                if t.run == run {
+                    Ok(t.task)
+                } else {
+                    Err(ApiError::bad(format!("{t} is not a task of this run")))
+                }
+            })
+        })
         .collect::<Result<_, _>>()?;
     let options = ClearOptions { downstream: body.downstream, only_failed: body.only_failed };
     let replies = state.handle.submit(Command::Clear { run, tasks, options }).await?;
@@ -160,5 +212,7 @@ async fn clear(State(state): State<ApiState>, Path(id): Path<String>, Json(body)
         Some(Reply::Cleared(tasks)) => tasks.clone(),
         _ => Vec::new(),
     };
-    Ok(Json(json!({"count": cleared.len(), "tasks": cleared.iter().take(200).map(|&task| TaskId { run, task }.to_string()).collect::<Vec<_>>()})))
+    Ok(Json(
+        json!({"count": cleared.len(), "tasks": cleared.iter().take(200).map(|&task| TaskId { run, task }.to_string()).collect::<Vec<_>>()}),
+    ))
 }

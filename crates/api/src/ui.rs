@@ -26,7 +26,8 @@ pub(crate) async fn serve(uri: Uri, headers: HeaderMap) -> Response {
         return answer(path, &file, &headers);
     }
     // Any other path is a place inside of the application.
-    let looks_like_file = path.rsplit('/').next().is_some_and(|last| last.contains('.')) && path.starts_with("assets/");
+    let looks_like_file = path.rsplit('/').next().is_some_and(|last| last.contains('.'))
+        && path.starts_with("assets/");
     match Files::get("index.html") {
         Some(_) if looks_like_file => ApiError::not_found("there is no such file").into_response(),
         Some(file) => answer("index.html", &file, &headers),
@@ -36,15 +37,24 @@ pub(crate) async fn serve(uri: Uri, headers: HeaderMap) -> Response {
 
 fn answer(path: &str, file: &rust_embed::EmbeddedFile, headers: &HeaderMap) -> Response {
     let hash = file.metadata.sha256_hash();
-    let tag = hash.iter().take(12).fold(String::from("\""), |tag, b| tag + &format!("{b:02x}")) + "\"";
+    let tag =
+        hash.iter().take(12).fold(String::from("\""), |tag, b| tag + &format!("{b:02x}")) + "\"";
     if headers.get(header::IF_NONE_MATCH).is_some_and(|t| t.as_bytes() == tag.as_bytes()) {
         return StatusCode::NOT_MODIFIED.into_response();
     }
     // Names under assets/ carry their content's hash.
-    let cache = if path.starts_with("assets/") { "public, max-age=31536000, immutable" } else { "no-cache" };
+    let cache = if path.starts_with("assets/") {
+        "public, max-age=31536000, immutable"
+    } else {
+        "no-cache"
+    };
     let kind = file.metadata.mimetype().to_owned();
     (
-        [(header::CONTENT_TYPE, kind), (header::ETAG, tag), (header::CACHE_CONTROL, cache.to_owned())],
+        [
+            (header::CONTENT_TYPE, kind),
+            (header::ETAG, tag),
+            (header::CACHE_CONTROL, cache.to_owned()),
+        ],
         Body::from(file.data.to_vec()),
     )
         .into_response()

@@ -49,7 +49,10 @@ struct Asked {
     limit: Option<u32>,
 }
 
-async fn list(State(state): State<ApiState>, Query(asked): Query<Asked>) -> Result<Json<Value>, ApiError> {
+async fn list(
+    State(state): State<ApiState>,
+    Query(asked): Query<Asked>,
+) -> Result<Json<Value>, ApiError> {
     let filter = WorkflowFilter {
         namespaces: vec![asked.namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned())],
         search: asked.q,
@@ -59,7 +62,8 @@ async fn list(State(state): State<ApiState>, Query(asked): Query<Asked>) -> Resu
         last_runs: 20,
     };
     let limit = asked.limit.unwrap_or(50);
-    let page = state.read(move |v| v.list_workflows(&filter, asked.cursor.as_deref(), limit)).await?;
+    let page =
+        state.read(move |v| v.list_workflows(&filter, asked.cursor.as_deref(), limit)).await?;
     let items: Vec<Value> = page
         .items
         .iter()
@@ -114,22 +118,39 @@ async fn put(
     let current = state.store.workflow(&namespace, &name, None)?;
     let created = current.is_none_or(|c| c.version != version);
     if !asked.dry_run.unwrap_or(false) {
-        let submission = put_submission(definition, &namespace, &version, Some(String::from_utf8_lossy(&body).into_owned()));
+        let submission = put_submission(
+            definition,
+            &namespace,
+            &version,
+            Some(String::from_utf8_lossy(&body).into_owned()),
+        );
         state.handle.submit(submission).await?;
     }
     Ok((StatusCode::CREATED, Json(json!({"name": name, "version": version, "created": created}))))
 }
 
 /// Content hash of a definition: its version.
-pub fn version_of(workflow: &Workflow) -> Result<String, ApiError> {
-    workflow.content_hash().map_err(|e| ApiError::bad(format!("the definition cannot be stored: {e}")))
+pub(crate) fn version_of(workflow: &Workflow) -> Result<String, ApiError> {
+    workflow
+        .content_hash()
+        .map_err(|e| ApiError::bad(format!("the definition cannot be stored: {e}")))
 }
 
-fn put_submission(definition: crate::Definition, namespace: &str, version: &str, source: Option<String>) -> Submission {
+fn put_submission(
+    definition: crate::Definition,
+    namespace: &str,
+    version: &str,
+    source: Option<String>,
+) -> Submission {
     let commands = definition
         .limits
         .into_iter()
-        .map(|l| Command::SetLimit { name: l.name, capacity: l.capacity, strict: l.strict, description: l.description })
+        .map(|l| Command::SetLimit {
+            name: l.name,
+            capacity: l.capacity,
+            strict: l.strict,
+            description: l.description,
+        })
         .collect();
     let write = Write::PutWorkflow {
         namespace: namespace.to_owned(),
@@ -140,11 +161,20 @@ fn put_submission(definition: crate::Definition, namespace: &str, version: &str,
     Submission { commands, writes: vec![write] }
 }
 
-async fn detail(State(state): State<ApiState>, Path(name): Path<String>, Query(place): Query<Place>) -> Result<Json<Value>, ApiError> {
+async fn detail(
+    State(state): State<ApiState>,
+    Path(name): Path<String>,
+    Query(place): Query<Place>,
+) -> Result<Json<Value>, ApiError> {
     let namespace = place.namespace();
-    let stored = state.store.workflow(&namespace, &name, None)?.ok_or_else(|| no_workflow(&name))?;
+    let stored =
+        state.store.workflow(&namespace, &name, None)?.ok_or_else(|| no_workflow(&name))?;
     let workflow = &stored.workflow;
-    let filter = kobza_store::RunFilter { namespaces: vec![namespace.clone()], workflow: Some(name.clone()), ..Default::default() };
+    let filter = kobza_store::RunFilter {
+        namespaces: vec![namespace.clone()],
+        workflow: Some(name.clone()),
+        ..Default::default()
+    };
     let runs = state.read(move |v| v.list_runs(&filter, None, 20)).await?;
     Ok(Json(json!({
         "namespace": namespace,
@@ -166,7 +196,8 @@ async fn detail(State(state): State<ApiState>, Path(name): Path<String>, Query(p
 }
 
 fn no_workflow(name: &str) -> ApiError {
-    ApiError::not_found(format!("there is no workflow {name:?}")).hint("names are exact; `GET /api/v1/workflows` lists them")
+    ApiError::not_found(format!("there is no workflow {name:?}"))
+        .hint("names are exact; `GET /api/v1/workflows` lists them")
 }
 
 #[derive(Debug, Deserialize)]
@@ -187,7 +218,11 @@ async fn change(
     detail(State(state), Path(name), Query(place)).await
 }
 
-async fn remove(State(state): State<ApiState>, Path(name): Path<String>, Query(place): Query<Place>) -> Result<StatusCode, ApiError> {
+async fn remove(
+    State(state): State<ApiState>,
+    Path(name): Path<String>,
+    Query(place): Query<Place>,
+) -> Result<StatusCode, ApiError> {
     let namespace = place.namespace();
     state.store.workflow(&namespace, &name, None)?.ok_or_else(|| no_workflow(&name))?;
     let write = Write::DeleteWorkflow { namespace, name };
@@ -195,7 +230,11 @@ async fn remove(State(state): State<ApiState>, Path(name): Path<String>, Query(p
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn versions(State(state): State<ApiState>, Path(name): Path<String>, Query(place): Query<Place>) -> Result<Json<Value>, ApiError> {
+async fn versions(
+    State(state): State<ApiState>,
+    Path(name): Path<String>,
+    Query(place): Query<Place>,
+) -> Result<Json<Value>, ApiError> {
     let namespace = place.namespace();
     let asked = name.clone();
     let versions = state.read(move |v| v.workflow_versions(&namespace, &asked)).await?;
@@ -234,7 +273,10 @@ async fn start(
     let body: StartBody = if body.is_empty() {
         StartBody::default()
     } else {
-        serde_json::from_slice(&body).map_err(|e| ApiError::bad(format!("the body is not what starts a run: {e}")).hint("send {\"params\": {...}}"))?
+        serde_json::from_slice(&body).map_err(|e| {
+            ApiError::bad(format!("the body is not what starts a run: {e}"))
+                .hint("send {\"params\": {...}}")
+        })?
     };
     let namespace = place.namespace();
     let stored = state
@@ -281,11 +323,18 @@ async fn start(
     let found = state.handle.query(move |engine| engine.run_row(run).map(|r| r.state)).await?;
     let run_state = match found {
         Some(run_state) => run_state,
-        None => state.read(move |v| v.get_run(run)).await?.map_or(kobza_model::RunState::Queued, |r| r.state),
+        None => state
+            .read(move |v| v.get_run(run))
+            .await?
+            .map_or(kobza_model::RunState::Queued, |r| r.state),
     };
     Ok((StatusCode::CREATED, Json(json!({"id": run, "state": run_state}))))
 }
 
 fn prefixed(path: &str) -> String {
-    if path.is_empty() || path.starts_with("params") { if path.is_empty() { "params".to_owned() } else { path.to_owned() } } else { format!("params.{path}") }
+    if path.is_empty() || path.starts_with("params") {
+        if path.is_empty() { "params".to_owned() } else { path.to_owned() }
+    } else {
+        format!("params.{path}")
+    }
 }

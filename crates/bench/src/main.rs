@@ -29,7 +29,13 @@ fn workflow(name: &str, nodes: Vec<Node>) -> Workflow {
         name: "noop".to_owned(),
         body: TemplateBody::Leaf(Leaf { kind: "noop".to_owned(), spec: Json::Null }),
     };
-    let graph = Graph { nodes, verdict: Verdict::default(), parallelism: None, outputs: false, spec: Json::Null };
+    let graph = Graph {
+        nodes,
+        verdict: Verdict::default(),
+        parallelism: None,
+        outputs: false,
+        spec: Json::Null,
+    };
     let main = Template { name: "main".to_owned(), body: TemplateBody::Graph(graph) };
     Workflow {
         name: name.to_owned(),
@@ -135,7 +141,8 @@ impl Server {
         loop {
             let committed = events.blocking_recv()?;
             let ended = committed.events.iter().any(|e| {
-                e.run == Some(run) && matches!(e.kind, EventKind::Run { state, .. } if state.is_finished())
+                e.run == Some(run)
+                    && matches!(e.kind, EventKind::Run { state, .. } if state.is_finished())
             });
             if ended {
                 return Ok(started.elapsed());
@@ -171,7 +178,10 @@ fn main() -> anyhow::Result<()> {
         let mut server = Server::start()?;
         let name = server.put(chain(3))?;
         let times: Result<Vec<_>, _> = (0..500).map(|_| server.whole(&name)).collect();
-        row("latency", &format!("three-step no-op run, command to durable end: median {:?}", median(times?)));
+        row(
+            "latency",
+            &format!("three-step no-op run, command to durable end: median {:?}", median(times?)),
+        );
         server.stop()?;
     }
     if wanted("runs") {
@@ -192,7 +202,13 @@ fn main() -> anyhow::Result<()> {
             }
         });
         let took = started.elapsed();
-        row("runs", &format!("{count} three-step no-op runs, {clients} clients: {took:?}, {:.0} runs/s", f64::from(count) / took.as_secs_f64()));
+        row(
+            "runs",
+            &format!(
+                "{count} three-step no-op runs, {clients} clients: {took:?}, {:.0} runs/s",
+                f64::from(count) / took.as_secs_f64()
+            ),
+        );
         server.stop()?;
     }
     for length in [100u32, 1000, 10_000] {
@@ -200,7 +216,10 @@ fn main() -> anyhow::Result<()> {
             let mut server = Server::start()?;
             let name = server.put(chain(length))?;
             let took = server.whole(&name)?;
-            row("chain", &format!("chain of {length} no-ops: {took:?}, {:?} a task", took / length));
+            row(
+                "chain",
+                &format!("chain of {length} no-ops: {took:?}, {:?} a task", took / length),
+            );
             server.stop()?;
         }
     }
@@ -210,11 +229,14 @@ fn main() -> anyhow::Result<()> {
             let name = server.put(mapped(count))?;
             let before = resident_mib();
             let took = server.whole(&name)?;
-            row("map", &format!(
-                "{count} mapped no-ops: {took:?}, {:.0} tasks/s, {:.0} MiB more resident",
-                f64::from(count) / took.as_secs_f64(),
-                resident_mib() - before
-            ));
+            row(
+                "map",
+                &format!(
+                    "{count} mapped no-ops: {took:?}, {:.0} tasks/s, {:.0} MiB more resident",
+                    f64::from(count) / took.as_secs_f64(),
+                    resident_mib() - before
+                ),
+            );
             server.stop()?;
         }
     }

@@ -1,1 +1,45 @@
-fn main() {}
+//! The `kobza` binary: command line, local runs, server.
+
+mod check;
+mod cli;
+mod compose;
+mod doctor;
+mod failure;
+mod look;
+mod run;
+mod server;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser as _};
+
+use cli::{Cli, Command, Exec};
+
+// The default allocator returns freed memory slowly and fragments under many small tasks.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match cli.command {
+        Command::Shim { args } => kobza_executor_process::shim_main(args),
+        Command::ExecSql => kobza_executor_process::exec_sql_main(),
+        Command::ExecHttp => kobza_executor_process::exec_http_main(),
+        Command::Exec { what: Exec::Sql } => kobza_executor_process::exec_sql_main(),
+        Command::Exec { what: Exec::Http } => kobza_executor_process::exec_http_main(),
+        Command::Run(args) => failure::exit(run::run(args)),
+        Command::Check(args) => failure::exit(check::check(args)),
+        Command::Schema => failure::exit(check::schema()),
+        Command::Server(args) => failure::exit(server::server(args)),
+        Command::Runs(args) => failure::exit(look::runs(args)),
+        Command::Tasks(args) => failure::exit(look::tasks(args)),
+        Command::Logs(args) => failure::exit(look::logs(args)),
+        Command::Why(args) => failure::exit(look::why(args)),
+        Command::Doctor(args) => failure::exit(doctor::doctor(args)),
+        Command::Completion { shell } => {
+            let mut command = Cli::command();
+            clap_complete::generate(shell, &mut command, "kobza", &mut std::io::stdout());
+            ExitCode::SUCCESS
+        }
+    }
+}

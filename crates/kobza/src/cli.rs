@@ -1,0 +1,186 @@
+//! What can be typed.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// One control plane for data and ML pipelines.
+#[derive(Debug, Parser)]
+#[command(name = "kobza", version, about, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a workflow here, without a server
+    Run(RunArgs),
+    /// Check workflow files: one clear error each, with its place
+    Check(CheckArgs),
+    /// Print the JSON Schema of workflow files, for editors
+    Schema,
+    /// Start a server
+    Server(ServerArgs),
+    /// List runs
+    Runs(RunsArgs),
+    /// List the tasks of a run
+    Tasks(TasksArgs),
+    /// Print the log of a task
+    Logs(LogsArgs),
+    /// Say what a task waits for, or why it ended as it did
+    Why(WhyArgs),
+    /// Look at the installation and the store
+    Doctor(DoctorArgs),
+    /// Print a completion script
+    Completion { shell: clap_complete::Shell },
+    #[command(hide = true)]
+    Shim {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    #[command(hide = true)]
+    ExecSql,
+    #[command(hide = true)]
+    ExecHttp,
+    #[command(hide = true)]
+    Exec {
+        #[command(subcommand)]
+        what: Exec,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Exec {
+    Sql,
+    Http,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    #[default]
+    Text,
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Place {
+    /// Folder of the store
+    #[arg(long, default_value = ".kobza", env = "KOBZA_DATA")]
+    pub(crate) data: PathBuf,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// The workflow file (YAML, JSON, or a Python file of the SDK)
+    pub(crate) file: PathBuf,
+    /// A parameter, `name=value`; the value is JSON, or else a text
+    #[arg(short, long = "param", value_name = "NAME=VALUE")]
+    pub(crate) params: Vec<String>,
+    /// Parameters as a JSON object
+    #[arg(long, value_name = "JSON")]
+    pub(crate) params_json: Option<String>,
+    /// Which workflow, when the file holds several
+    #[arg(long)]
+    pub(crate) workflow: Option<String>,
+    /// Start of the data interval (RFC 3339); with --interval-end
+    #[arg(long, requires = "interval_end")]
+    pub(crate) interval_start: Option<String>,
+    #[arg(long, requires = "interval_start")]
+    pub(crate) interval_end: Option<String>,
+    /// Partition of the run
+    #[arg(long)]
+    pub(crate) partition: Option<String>,
+    /// Start a new run even if an interrupted one could go on
+    #[arg(long)]
+    pub(crate) new: bool,
+    /// Bodies at once
+    #[arg(short, long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) jobs: u32,
+    #[command(flatten)]
+    pub(crate) place: Place,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// Files or folders
+    #[arg(required = true)]
+    pub(crate) paths: Vec<PathBuf>,
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServerArgs {
+    /// Folder of the store
+    #[arg(long, default_value = ".kobza", env = "KOBZA_DATA")]
+    pub(crate) data: PathBuf,
+    /// Address to listen on; another than loopback is refused, since there is no authentication yet
+    #[arg(long, default_value = "127.0.0.1:8470", env = "KOBZA_LISTEN")]
+    pub(crate) listen: SocketAddr,
+    /// Folder of workflow files to load
+    #[arg(long, value_name = "DIR", env = "KOBZA_WORKFLOWS")]
+    pub(crate) workflows: Option<PathBuf>,
+    /// Bodies at once
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) slots: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunsArgs {
+    /// Only of this workflow
+    #[arg(long)]
+    pub(crate) workflow: Option<String>,
+    /// Only in this state
+    #[arg(long)]
+    pub(crate) state: Option<String>,
+    #[arg(long, default_value_t = 20)]
+    pub(crate) limit: u32,
+    #[command(flatten)]
+    pub(crate) place: Place,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TasksArgs {
+    /// Run id; the newest run if absent
+    pub(crate) run: Option<String>,
+    /// Only in this state
+    #[arg(long)]
+    pub(crate) state: Option<String>,
+    #[command(flatten)]
+    pub(crate) place: Place,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LogsArgs {
+    /// Task id, or the name of a task of the newest run
+    pub(crate) task: String,
+    /// Which attempt; the last if absent
+    #[arg(long)]
+    pub(crate) attempt: Option<u32>,
+    /// Index, for an instance of a mapped task
+    #[arg(long)]
+    pub(crate) index: Option<u32>,
+    #[command(flatten)]
+    pub(crate) place: Place,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WhyArgs {
+    /// Task id, or the name of a task of the newest run
+    pub(crate) task: String,
+    #[arg(long)]
+    pub(crate) index: Option<u32>,
+    #[command(flatten)]
+    pub(crate) place: Place,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    #[command(flatten)]
+    pub(crate) place: Place,
+}

@@ -1,0 +1,155 @@
+//! The composition root: store, executors, dialects and the loop, wired together.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use kobza_api::{Catalog, Definition, Problem};
+use kobza_blobs::LogStore;
+use kobza_dialect_native::{Diagnostic, NativeDialect, Options};
+use kobza_engine::EngineOptions;
+use kobza_executor_process::{ProcessExecutor, ProcessOptions};
+use kobza_model::{Json, LimitRow, Workflow};
+use kobza_runtime::{Dialect, Executor, Handle, Runtime, RuntimeOptions, channel};
+use kobza_store::{SqliteOptions, SqliteStore};
+
+use crate::failure::Failure;
+
+/// Everything of a running Kobza but its HTTP side.
+pub(crate) struct Host {
+    pub(crate) handle: Handle,
+    pub(crate) store: Arc<SqliteStore>,
+    pub(crate) logs: LogStore,
+    runtime: Runtime,
+    _executor: Arc<ProcessExecutor>,
+}
+
+/// What a host is made of.
+pub(crate) struct HostOptions {
+    pub(crate) data: PathBuf,
+    pub(crate) slots: u32,
+    /// Where relative paths of workflows count from.
+    pub(crate) base_folder: Option<PathBuf>,
+    pub(crate) api_url: Option<String>,
+}
+
+pub(crate) fn self_exe() -> Result<String, Failure> {
+    let path = std::env::current_exe()?;
+    path.to_str()
+        .map(str::to_owned)
+        .ok_or_else(|| Failure::new("the path of this program is not UTF-8"))
+}
+
+pub(crate) fn log_store(data: &Path) -> LogStore {
+    LogStore::new(data.join("logs"))
+}
+
+impl Host {
+    pub(crate) fn start(options: HostOptions) -> Result<Self, Failure> {
+        let exe = self_exe()?;
+        let store = SqliteStore::open(&options.data, SqliteOptions::default()).map_err(|e| {
+            Failure::hint(
+                e.to_string(),
+                format!("the store is in {}; --data names another folder", options.data.display()),
+            )
+        })?;
+        let store = Arc::new(store);
+        let data = std::fs::canonicalize(&options.data)?;
+        let logs = log_store(&data);
+        let (handle, inbox) = channel();
+        let executor = ProcessExecutor::start(
+            ProcessOptions {
+                data_dir: data,
+                shim_command: vec![exe.clone(), "shim".to_owned()],
+                logs: logs.clone(),
+            },
+            Arc::new(handle.clone()),
+        )?;
+        let executor = Arc::new(executor);
+        let mut executors: BTreeMap<&'static str, Arc<dyn Executor>> = BTreeMap::new();
+        executors.insert("process", executor.clone());
+        let native: Arc<dyn Dialect> = Arc::new(NativeDialect::new(Options {
+            self_exe: exe,
+            python: None,
+            base_folder: options.base_folder,
+            api_url: options.api_url,
+        }));
+        let runtime = Runtime::start(
+            RuntimeOptions {
+                engine: EngineOptions { slots: options.slots, ..EngineOptions::default() },
+                owner: format!("kobza, process {}", std::process::id()),
+                store: store.clone(),
+                dialects: vec![native],
+                lookup: None,
+            },
+            &handle,
+            inbox,
+            executors,
+        )?;
+        Ok(Self { handle, store, logs, runtime, _executor: executor })
+    }
+
+    /// Whether the loop has ended by itself: it lost its store.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.runtime.is_finished()
+    }
+
+    /// Ends the loop after what it has in hand. Tasks that run go on in their shim.
+    pub(crate) fn stop(self) -> Result<(), Failure> {
+        self.handle.stop();
+        Ok(self.runtime.join()?)
+    }
+}
+
+fn problem(diagnostic: Diagnostic) -> Problem {
+    Problem {
+        path: diagnostic.field,
+        message: diagnostic.message,
+        hint: diagnostic.hint,
+        file: Some(diagnostic.file),
+        line: Some(diagnostic.line),
+        column: Some(diagnostic.column),
+    }
+}
+
+/// Readers of definitions, by dialect.
+#[derive(Debug, Default)]
+pub(crate) struct Dialects;
+
+impl Catalog for Dialects {
+    fn parse(&self, source: &[u8], file: &str) -> Result<Definition, Vec<Problem>> {
+        let parsed = kobza_dialect_native::parse(source, file)
+            .map_err(|all| all.into_iter().map(problem).collect::<Vec<_>>())?;
+        Ok(Definition {
+            workflow: parsed.workflow,
+            namespace: parsed.namespace,
+            limits: parsed
+                .pools
+                .into_iter()
+                .map(|p| LimitRow {
+                    name: p.name,
+                    capacity: p.capacity,
+                    strict: p.strict,
+                    description: p.description,
+                })
+                .collect(),
+            warnings: parsed.warnings.into_iter().map(problem).collect(),
+        })
+    }
+
+    fn params(&self, workflow: &Workflow, given: Json) -> Result<Json, Vec<Problem>> {
+        kobza_dialect_native::validate_params(workflow, given).map_err(|errors| {
+            errors
+                .into_iter()
+                .map(|e| Problem {
+                    path: e.field,
+                    message: e.message,
+                    hint: e.hint,
+                    file: None,
+                    line: None,
+                    column: None,
+                })
+                .collect()
+        })
+    }
+}

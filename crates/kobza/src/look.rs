@@ -1,0 +1,210 @@
+//! `kobza runs`, `tasks`, `logs` and `why`: looking at a local store, also while a server has it.
+
+use std::io::Write as _;
+use std::path::Path;
+
+use kobza_model::{LaunchId, RunId, RunState, TaskId, TaskRow, TaskState};
+use kobza_store::{RunFilter, SqliteOptions, SqliteStore, TaskFilter, Views};
+use serde_json::json;
+
+use crate::cli::{LogsArgs, Output, RunsArgs, TasksArgs, WhyArgs};
+use crate::compose::log_store;
+use crate::failure::Failure;
+use crate::run::describe;
+
+/// Lines read at once.
+const PAGE: usize = 5000;
+
+fn open(data: &Path) -> Result<SqliteStore, Failure> {
+    SqliteStore::open_read_only(data, SqliteOptions::default())
+        .map_err(|e| Failure::hint(e.to_string(), "--data names the folder of the store"))
+}
+
+#[expect(clippy::print_stdout, reason = "the command's data")]
+pub(crate) fn runs(args: RunsArgs) -> Result<(), Failure> {
+    let store = open(&args.place.data)?;
+    let states = match &args.state {
+        None => Vec::new(),
+        Some(word) => {
+            vec![RunState::from_word(word).ok_or_else(|| unknown(word, "run", RunState::ALL))?]
+        }
+    };
+    let filter = RunFilter { workflow: args.workflow, states, ..RunFilter::default() };
+    let page = store.list_runs(&filter, None, args.limit)?;
+    if args.place.output == Output::Json {
+        let items: Vec<_> = page
+            .items
+            .iter()
+            .map(|r| json!({"id": r.run, "workflow": r.workflow, "state": r.state, "message": r.message, "created_at": r.created_at, "started_at": r.started_at, "ended_at": r.ended_at}))
+            .collect();
+        println!("{}", serde_json::to_string_pretty(&items)?);
+        return Ok(());
+    }
+    for run in &page.items {
+        println!("{}  {:<10} {}  {}", run.run, run.state.as_str(), run.created_at, run.workflow);
+    }
+    Ok(())
+}
+
+fn unknown<T: std::fmt::Display>(word: &str, what: &str, all: &[T]) -> Failure {
+    let words: Vec<String> = all.iter().map(ToString::to_string).collect();
+    Failure::hint(
+        format!("{word:?} is not the state of a {what}"),
+        format!("use one of {}", words.join(", ")),
+    )
+}
+
+fn newest(store: &SqliteStore) -> Result<RunId, Failure> {
+    let page = store.list_runs(&RunFilter::default(), None, 1)?;
+    page.items.first().map(|r| r.run).ok_or_else(|| Failure::new("there are no runs in this store"))
+}
+
+#[expect(clippy::print_stdout, reason = "the command's data")]
+pub(crate) fn tasks(args: TasksArgs) -> Result<(), Failure> {
+    let store = open(&args.place.data)?;
+    let run = match &args.run {
+        Some(text) => text.parse()?,
+        None => newest(&store)?,
+    };
+    if store.get_run(run)?.is_none() {
+        return Err(Failure::hint(format!("there is no run {run}"), "`kobza runs` lists them"));
+    }
+    let states = match &args.state {
+        None => Vec::new(),
+        Some(word) => {
+            vec![TaskState::from_word(word).ok_or_else(|| unknown(word, "task", TaskState::ALL))?]
+        }
+    };
+    let filter = TaskFilter { states, hide_summaries: true, ..TaskFilter::default() };
+    let mut cursor: Option<String> = None;
+    let mut items = Vec::new();
+    loop {
+        let page = store.list_tasks(run, &filter, cursor.as_deref(), 1000)?;
+        for task in page.items {
+            if args.place.output == Output::Json {
+                items.push(json!({"id": TaskId { run, task: task.task }.to_string(), "name": task.name, "map_index": task.index, "state": task.state, "attempt": task.attempt, "message": task.message, "started_at": task.started_at, "ended_at": task.ended_at}));
+            } else {
+                println!("{:<6} {}", task.task.0, describe(&task));
+            }
+        }
+        cursor = page.next;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    if args.place.output == Output::Json {
+        println!("{}", serde_json::to_string_pretty(&items)?);
+    }
+    Ok(())
+}
+
+/// A task by id, or by name in the newest run.
+fn find(store: &SqliteStore, text: &str, index: Option<u32>) -> Result<TaskRow, Failure> {
+    if let Ok(id) = text.parse::<TaskId>() {
+        return store.get_task(id)?.ok_or_else(|| Failure::new(format!("there is no task {id}")));
+    }
+    let run = newest(store)?;
+    let filter = TaskFilter {
+        name: Some(text.to_owned()),
+        index_from: index,
+        index_until: index.map(|i| i + 1),
+        ..TaskFilter::default()
+    };
+    let page = store.list_tasks(run, &filter, None, 10)?;
+    let found =
+        page.items.into_iter().find(|t| index.is_some() || t.index.is_none() || t.index == Some(0));
+    found.ok_or_else(|| {
+        Failure::hint(format!("run {run} has no task {text:?}"), "`kobza tasks` lists them")
+    })
+}
+
+#[expect(clippy::print_stdout, reason = "the command's data")]
+pub(crate) fn logs(args: LogsArgs) -> Result<(), Failure> {
+    let store = open(&args.place.data)?;
+    let task = find(&store, &args.task, args.index)?;
+    let id = TaskId { run: task.run, task: task.task };
+    let launch = match args.attempt {
+        None => task.launch,
+        Some(attempt) if attempt == task.attempt => task.launch,
+        Some(attempt) => store
+            .list_attempts(id)?
+            .into_iter()
+            .rfind(|r| r.attempt == attempt)
+            .map(|r| r.launch)
+            .ok_or_else(|| Failure::new(format!("task {id} has no attempt {attempt}")))?,
+    };
+    let mut reader =
+        log_store(&args.place.data).reader(LaunchId { run: task.run, task: task.task, launch });
+    let mut out = std::io::stdout().lock();
+    let mut from = 0;
+    loop {
+        let page = reader.lines(from, PAGE)?;
+        if page.lines.is_empty() {
+            return Ok(());
+        }
+        from += page.lines.len() as u64;
+        for line in page.lines {
+            let written = if args.place.output == Output::Json {
+                writeln!(out, "{}", json!({"at": line.time, "text": line.text()}))
+            } else {
+                out.write_all(&line.bytes)
+                    .and_then(|()| if line.partial { Ok(()) } else { out.write_all(b"\n") })
+            };
+            match written {
+                // `kobza logs … | head` is no error.
+                Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(()),
+                other => other?,
+            }
+        }
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "the command's data")]
+pub(crate) fn why(args: WhyArgs) -> Result<(), Failure> {
+    let store = open(&args.place.data)?;
+    let task = find(&store, &args.task, args.index)?;
+    let id = TaskId { run: task.run, task: task.task };
+    let reasons = if task.state.is_finished() {
+        match &task.message {
+            Some(message) => vec![format!("{} ({}): {message}", task.state, task.cause)],
+            None => vec![format!("{} ({})", task.state, task.cause)],
+        }
+    } else {
+        waiting(&store, id)?
+    };
+    if args.place.output == Output::Json {
+        println!(
+            "{}",
+            serde_json::to_string_pretty(
+                &json!({"id": id.to_string(), "name": task.name, "state": task.state, "reasons": reasons})
+            )?
+        );
+    } else {
+        println!("{} is {}", task.name, task.state);
+        for reason in reasons {
+            println!("  {reason}");
+        }
+    }
+    Ok(())
+}
+
+/// The engine's own answer, over all live runs as the store has them.
+fn waiting(store: &SqliteStore, id: TaskId) -> Result<Vec<String>, Failure> {
+    use kobza_store::Store as _;
+    let mut engine = kobza_engine::Engine::new(kobza_engine::EngineOptions::default());
+    engine.restore_limits(store.limits()?);
+    let now =
+        kobza_model::Now { wall: kobza_runtime::wall_now(), engine: store.fence()?.engine_time };
+    for image in store.active_runs()? {
+        let version = image.run.version.clone();
+        if let Some(stored) =
+            store.workflow(&image.run.namespace, &image.run.workflow, Some(&version))?
+        {
+            engine
+                .restore_run(image, stored.workflow, now)
+                .map_err(|e| Failure::new(e.to_string()))?;
+        }
+    }
+    engine.take_up(now);
+    Ok(engine.why(id)?)
+}

@@ -1,0 +1,388 @@
+//! `kobza run`: a whole Kobza for one run, in a folder of its own.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use kobza_api::Catalog as _;
+use kobza_engine::{Command, StartRun, StopMode};
+use kobza_model::{
+    EventKind, Json, RunId, RunRow, RunState, TaskId, TaskRow, TaskState, Timestamp,
+};
+use kobza_runtime::{Committed, Submission};
+use kobza_store::{RunFilter, TaskFilter, Views as _, Write};
+use serde_json::json;
+
+use crate::check;
+use crate::cli::{Output, RunArgs};
+use crate::compose::{Dialects, Host, HostOptions};
+use crate::failure::Failure;
+
+const NAMESPACE: &str = "default";
+
+/// How often a terminal's progress line is drawn anew.
+const REDRAW: Duration = Duration::from_millis(100);
+
+/// `name=value` pairs over a JSON object.
+fn params(args: &RunArgs) -> Result<Json, Failure> {
+    let mut all = match &args.params_json {
+        None => serde_json::Map::new(),
+        Some(text) => match serde_json::from_str(text) {
+            Ok(Json::Object(map)) => map,
+            Ok(_) => return Err(Failure::new("--params-json is not a JSON object")),
+            Err(error) => return Err(Failure::new(format!("--params-json: {error}"))),
+        },
+    };
+    for pair in &args.params {
+        let (name, value) = pair.split_once('=').ok_or_else(|| {
+            Failure::hint(format!("parameter {pair:?} has no value"), "write it as name=value")
+        })?;
+        let value = serde_json::from_str(value).unwrap_or_else(|_| Json::from(value));
+        all.insert(name.to_owned(), value);
+    }
+    Ok(Json::Object(all))
+}
+
+fn time(text: Option<&String>) -> Result<Option<Timestamp>, Failure> {
+    Ok(text.map(|t| t.parse()).transpose()?)
+}
+
+fn base_folder(file: &Path) -> Result<PathBuf, Failure> {
+    let folder = file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    Ok(std::fs::canonicalize(folder)?)
+}
+
+pub(crate) fn run(args: RunArgs) -> Result<(), Failure> {
+    let (definition, source) = check::read(&args.file).map_err(|problems| {
+        check::print(&problems);
+        Failure::Input
+    })?;
+    check::print(&definition.warnings);
+    let params = Dialects.params(&definition.workflow, params(&args)?).map_err(|problems| {
+        check::print(&problems);
+        Failure::Input
+    })?;
+    let interval = time(args.interval_start.as_ref())?.zip(time(args.interval_end.as_ref())?);
+    if let Some((start, end)) = interval
+        && end < start
+    {
+        return Err(Failure::new("the interval ends before it starts"));
+    }
+    let version = definition.workflow.content_hash()?;
+    let workflow = Arc::new(definition.workflow);
+    let host = Host::start(HostOptions {
+        data: args.place.data.clone(),
+        slots: args.jobs,
+        base_folder: Some(base_folder(&args.file)?),
+        api_url: None,
+    })?;
+    let events = host.handle.follow();
+    let commands = definition
+        .limits
+        .into_iter()
+        .map(|l| Command::SetLimit {
+            name: l.name,
+            capacity: l.capacity,
+            strict: l.strict,
+            description: l.description,
+        })
+        .collect();
+    host.handle.submit_blocking(Submission {
+        commands,
+        writes: vec![Write::PutWorkflow {
+            namespace: NAMESPACE.to_owned(),
+            version: version.clone(),
+            workflow: workflow.clone(),
+            source: Some(source),
+        }],
+    })?;
+    let interrupted =
+        if args.new { None } else { interrupted(&host, &workflow.name, &version, &params)? };
+    let text = args.place.output == Output::Text;
+    let run = match interrupted {
+        Some(run) => {
+            say(&format!("taking up the interrupted run {run} (--new starts another)"));
+            run
+        }
+        None => {
+            let run = RunId(uuid::Uuid::now_v7());
+            host.handle.submit_blocking(Command::StartRun(Box::new(StartRun {
+                run,
+                namespace: NAMESPACE.to_owned(),
+                workflow: workflow.clone(),
+                version,
+                params,
+                key: None,
+                trigger: "manual".to_owned(),
+                interval,
+                partition: args.partition.clone(),
+                labels: Json::Null,
+                parent: None,
+                priority: 0,
+                extra: Json::Null,
+            })))?;
+            run
+        }
+    };
+    if text {
+        say(&format!("run {run} of {}", workflow.name));
+    }
+    watch_signals(&host, run)?;
+    let ended = follow(&host, run, events, text)?;
+    let result = report(&host, &ended, args.place.output);
+    host.stop()?;
+    result
+}
+
+#[expect(clippy::print_stderr, reason = "messages for people go to the standard error")]
+fn say(text: &str) {
+    eprintln!("{text}");
+}
+
+/// A run of the same version with the same parameters that was cut off.
+fn interrupted(
+    host: &Host,
+    workflow: &str,
+    version: &str,
+    params: &Json,
+) -> Result<Option<RunId>, Failure> {
+    let filter = RunFilter {
+        namespaces: vec![NAMESPACE.to_owned()],
+        workflow: Some(workflow.to_owned()),
+        states: vec![RunState::Queued, RunState::Running, RunState::Paused, RunState::Cancelling],
+        ..RunFilter::default()
+    };
+    let page = host.store.list_runs(&filter, None, 100)?;
+    Ok(page.items.into_iter().find(|r| r.version == version && r.params == *params).map(|r| r.run))
+}
+
+/// The first Ctrl-C cancels the run and waits for its tasks; the second leaves them to the shim.
+fn watch_signals(host: &Host, run: RunId) -> Result<(), Failure> {
+    let handle = host.handle.clone();
+    let waiter = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        let pressed = AtomicU32::new(0);
+        waiter.block_on(async {
+            while tokio::signal::ctrl_c().await.is_ok() {
+                if pressed.fetch_add(1, Ordering::Relaxed) > 0 {
+                    std::process::exit(130);
+                }
+                say("stopping the run; press Ctrl-C again to leave at once");
+                let command = Command::StopRun {
+                    run,
+                    mode: StopMode::Cancel,
+                    reason: "interrupted from the keyboard".to_owned(),
+                };
+                // A run that has just ended cannot be stopped, and need not be.
+                let _ended = handle.submit(command).await;
+            }
+        });
+    })?;
+    Ok(())
+}
+
+/// Follows a run to its end; tells what happens.
+fn follow(
+    host: &Host,
+    run: RunId,
+    mut events: tokio::sync::broadcast::Receiver<Committed>,
+    text: bool,
+) -> Result<RunRow, Failure> {
+    let mut progress = Progress::new(text);
+    loop {
+        // The store is asked at the start and after lost events; events say when to look again.
+        let row = host.store.get_run(run)?.ok_or_else(|| Failure::new("the run is gone"))?;
+        if row.state.is_finished() {
+            progress.end();
+            return Ok(row);
+        }
+        loop {
+            match events.blocking_recv() {
+                Ok(committed) => {
+                    let mut ended = false;
+                    for event in committed.events.iter().filter(|e| e.run == Some(run)) {
+                        match &event.kind {
+                            EventKind::Task { state, .. } => {
+                                if let Some(task) = event.task {
+                                    progress.task(host, TaskId { run, task }, *state)?;
+                                }
+                            }
+                            EventKind::Run { state, .. } => ended |= state.is_finished(),
+                            _ => {}
+                        }
+                    }
+                    progress.draw();
+                    if ended {
+                        break;
+                    }
+                }
+                Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => break,
+                Err(tokio::sync::broadcast::error::RecvError::Closed) => {
+                    return Err(Failure::new("the loop has stopped; the store cannot be written"));
+                }
+            }
+            if host.has_ended() {
+                return Err(Failure::new("the loop has stopped; the store cannot be written"));
+            }
+        }
+    }
+}
+
+/// Lines as tasks end, and on a terminal one line that says what runs.
+struct Progress {
+    text: bool,
+    terminal: bool,
+    counts: BTreeMap<TaskState, i64>,
+    states: BTreeMap<TaskId, TaskState>,
+    printed: u32,
+    drawn: std::time::Instant,
+    width: usize,
+}
+
+/// Lines for tasks; beyond it only the sums are told (a map may have a million).
+const MAX_LINES: u32 = 1000;
+
+impl Progress {
+    fn new(text: bool) -> Self {
+        Self {
+            text,
+            terminal: text && std::io::stderr().is_terminal(),
+            counts: BTreeMap::new(),
+            states: BTreeMap::new(),
+            printed: 0,
+            drawn: std::time::Instant::now(),
+            width: 0,
+        }
+    }
+
+    fn task(&mut self, host: &Host, id: TaskId, state: TaskState) -> Result<(), Failure> {
+        if id.task.0 == 0 || !self.text {
+            return Ok(());
+        }
+        if let Some(old) = self.states.insert(id, state) {
+            *self.counts.entry(old).or_default() -= 1;
+        }
+        *self.counts.entry(state).or_default() += 1;
+        if state.is_finished() {
+            self.states.remove(&id);
+            if self.printed < MAX_LINES
+                && let Some(row) = host.store.get_task(id)?
+                && !row.summary
+            {
+                self.printed += 1;
+                self.line(&describe(&row));
+                if self.printed == MAX_LINES {
+                    self.line("(further tasks are counted, not listed)");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn line(&mut self, text: &str) {
+        self.wipe();
+        say(text);
+    }
+
+    fn wipe(&mut self) {
+        if self.terminal && self.width > 0 {
+            eprint_flush(&format!("\r{}\r", " ".repeat(self.width)));
+            self.width = 0;
+        }
+    }
+
+    fn draw(&mut self) {
+        if !self.terminal || self.drawn.elapsed() < REDRAW {
+            return;
+        }
+        self.drawn = std::time::Instant::now();
+        let parts: Vec<String> = self
+            .counts
+            .iter()
+            .filter(|(_, n)| **n > 0)
+            .map(|(state, n)| format!("{n} {state}"))
+            .collect();
+        let text = parts.join(", ");
+        let pad = self.width.saturating_sub(text.len());
+        eprint_flush(&format!("\r{text}{}", " ".repeat(pad)));
+        self.width = text.len();
+    }
+
+    fn end(&mut self) {
+        self.wipe();
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "progress for people goes to the standard error")]
+fn eprint_flush(text: &str) {
+    use std::io::Write as _;
+    eprint!("{text}");
+    // A terminal that went away needs no progress.
+    let _gone = std::io::stderr().flush();
+}
+
+/// `extract[3] succeeded in 1.2 s`, with the reason when it did not.
+pub(crate) fn describe(task: &TaskRow) -> String {
+    let index = task.index.map_or(String::new(), |i| format!("[{i}]"));
+    let mut text = format!("{}{index} {}", task.name, task.state);
+    if let (Some(start), Some(end)) = (task.started_at, task.ended_at) {
+        text.push_str(&format!(" in {:.2} s", (end.0 - start.0).max(0) as f64 / 1e6));
+    }
+    if task.attempt > 1 {
+        text.push_str(&format!(", attempt {}", task.attempt));
+    }
+    if task.state != TaskState::Succeeded
+        && let Some(message) = &task.message
+    {
+        text.push_str(&format!(": {message}"));
+    }
+    text
+}
+
+#[expect(clippy::print_stdout, reason = "the command's data")]
+fn report(host: &Host, run: &RunRow, output: Output) -> Result<(), Failure> {
+    match output {
+        Output::Json => {
+            let mut tasks = Vec::new();
+            let mut cursor: Option<String> = None;
+            loop {
+                let filter = TaskFilter { hide_summaries: true, ..TaskFilter::default() };
+                let page = host.store.list_tasks(run.run, &filter, cursor.as_deref(), 1000)?;
+                for task in &page.items {
+                    let outputs: serde_json::Map<String, Json> = host
+                        .store
+                        .task_outputs(TaskId { run: run.run, task: task.task })?
+                        .into_iter()
+                        .collect();
+                    tasks.push(json!({
+                        "id": TaskId { run: run.run, task: task.task }.to_string(), "name": task.name, "map_index": task.index,
+                        "state": task.state, "attempt": task.attempt, "message": task.message, "outputs": outputs,
+                    }));
+                }
+                cursor = page.next;
+                if cursor.is_none() {
+                    break;
+                }
+            }
+            println!(
+                "{}",
+                serde_json::to_string_pretty(&json!({
+                    "id": run.run, "workflow": run.workflow, "state": run.state, "message": run.message,
+                    "created_at": run.created_at, "started_at": run.started_at, "ended_at": run.ended_at, "tasks": tasks,
+                }))?
+            );
+        }
+        Output::Text => {
+            let took = run
+                .started_at
+                .zip(run.ended_at)
+                .map_or(0.0, |(a, b)| (b.0 - a.0).max(0) as f64 / 1e6);
+            let why = run.message.as_ref().map_or(String::new(), |m| format!(": {m}"));
+            println!("run {} {} in {took:.2} s{why}", run.run, run.state);
+        }
+    }
+    if run.state == RunState::Succeeded { Ok(()) } else { Err(Failure::Run) }
+}

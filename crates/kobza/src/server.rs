@@ -1,0 +1,137 @@
+//! `kobza server`: the loop and the API, until a signal.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use kobza_api::{ApiState, router};
+use kobza_engine::Command;
+use kobza_runtime::{Submission, wall_now};
+use kobza_store::Write;
+
+use crate::check;
+use crate::cli::ServerArgs;
+use crate::compose::{Dialects, Host, HostOptions};
+use crate::failure::Failure;
+
+pub(crate) fn server(args: ServerArgs) -> Result<(), Failure> {
+    let started = Instant::now();
+    if !args.listen.ip().is_loopback() {
+        return Err(Failure::hint(
+            format!(
+                "{} is not a loopback address, and this server has no authentication",
+                args.listen
+            ),
+            "listen on 127.0.0.1 and put an authenticating proxy in front",
+        ));
+    }
+    tracing_subscriber::fmt()
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_env("KOBZA_LOG")
+                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info")),
+        )
+        .with_writer(std::io::stderr)
+        .init();
+    let tokio =
+        tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(2).build()?;
+    let listener = tokio.block_on(tokio::net::TcpListener::bind(args.listen)).map_err(|e| {
+        Failure::hint(
+            format!("cannot listen on {}: {e}", args.listen),
+            "another server may be there; --listen names another address",
+        )
+    })?;
+    let address = listener.local_addr()?;
+    let host = Host::start(HostOptions {
+        data: args.data.clone(),
+        slots: args.slots,
+        base_folder: args.workflows.clone().map(std::fs::canonicalize).transpose()?,
+        api_url: Some(format!("http://{address}")),
+    })?;
+    if let Some(folder) = &args.workflows {
+        load(&host, folder)?;
+    }
+    let state = ApiState {
+        handle: host.handle.clone(),
+        store: host.store.clone(),
+        views: host.store.clone(),
+        logs: host.logs.clone(),
+        catalog: Arc::new(Dialects),
+        started,
+        started_at: wall_now(),
+        hosts: Arc::new(Vec::new()),
+        store_kind: "sqlite",
+    };
+    tracing::info!(%address, data = %args.data.display(), took_ms = started.elapsed().as_millis(), "ready: everything is allowed to local users, there are no accounts");
+    let served = tokio.block_on(async {
+        let app = router(state);
+        tokio::select! {
+            served = async { axum::serve(listener, app).await } => served.map_err(Failure::from),
+            () = signalled() => Ok(()),
+            () = ended(&host) => Err(Failure::new("the loop has stopped: another server owns the store, or it is gone")),
+        }
+    });
+    tracing::info!("stopping; tasks that run go on in their shim");
+    host.stop()?;
+    served
+}
+
+async fn signalled() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut term), Ok(mut int)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = term.recv() => {},
+        _ = int.recv() => {},
+    }
+}
+
+/// Resolves when the loop ends by itself.
+async fn ended(host: &Host) {
+    let mut next = host.handle.next_event();
+    // The sender lives in the loop: it closes when the loop ends.
+    while next.changed().await.is_ok() {}
+    while !host.has_ended() {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+}
+
+/// Loads all workflow files of a folder. A file that does not parse is told and left out; the last
+/// good version of its workflow stays in force.
+fn load(host: &Host, folder: &std::path::Path) -> Result<(), Failure> {
+    if !folder.is_dir() {
+        return Err(Failure::new(format!("{} is not a folder", folder.display())));
+    }
+    let mut submission = Submission::default();
+    for file in check::files_in(folder)? {
+        match check::read(&file) {
+            Ok((definition, source)) => {
+                let namespace =
+                    definition.namespace.clone().unwrap_or_else(|| "default".to_owned());
+                for limit in definition.limits {
+                    submission.commands.push(Command::SetLimit {
+                        name: limit.name,
+                        capacity: limit.capacity,
+                        strict: limit.strict,
+                        description: limit.description,
+                    });
+                }
+                tracing::info!(workflow = definition.workflow.name, file = %file.display(), "loaded");
+                submission.writes.push(Write::PutWorkflow {
+                    namespace,
+                    version: definition.workflow.content_hash()?,
+                    workflow: Arc::new(definition.workflow),
+                    source: Some(source),
+                });
+            }
+            Err(problems) => {
+                for problem in &problems {
+                    tracing::error!("{}", check::show(problem));
+                }
+            }
+        }
+    }
+    host.handle.submit_blocking(submission)?;
+    Ok(())
+}
