@@ -16,7 +16,9 @@ pub use builtin::{exec_http_main, exec_sql_main};
 pub use executor::{ProcessExecutor, ProcessOptions, StartError};
 pub use shim::shim_main;
 
-/// Program of a `LaunchSpec` that runs the `sql` body: a JSON spec on its standard input.
+/// Program of a `LaunchSpec` that runs the `sql` body (this binary's `exec sql`): a JSON spec on its
+/// standard input.
 pub const SQL_PROGRAM: &str = "@sql";
-/// Program of a `LaunchSpec` that runs the `http` body: a JSON spec on its standard input.
+/// Program of a `LaunchSpec` that runs the `http` body (this binary's `exec http`): a JSON spec on
+/// its standard input.
 pub const HTTP_PROGRAM: &str = "@http";

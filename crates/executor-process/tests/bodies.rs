@@ -286,6 +286,13 @@ fn built_in_bodies() {
     let finished = server.run(launch(2), sql("select count(*) > 0 from t", json!(true)));
     assert_eq!((finished.outcome, finished.cause), (Outcome::Failed, Cause::Check));
     assert_eq!(finished.message, "expected true, found 0");
+    // The same by the binary's own path.
+    let by_path = LaunchSpec {
+        program: env!("CARGO_BIN_EXE_kobza-test-shim").into(),
+        args: vec!["exec".into(), "sql".into()],
+        ..sql("select 1", json!(2))
+    };
+    assert_eq!(server.run(launch(5), by_path).message, "expected 2, found 1");
     let finished = server.run(launch(3), sql("select * from no_such_table", json!(1)));
     assert_eq!(finished.cause, Cause::Code);
     assert!(finished.message.contains("no such table"), "{}", finished.message);

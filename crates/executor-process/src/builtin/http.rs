@@ -8,7 +8,7 @@ use kobza_model::Json;
 use serde::Deserialize;
 use ureq::http::{Method, Request};
 
-use super::{Failure, run, shown_url};
+use super::{Connection, Failure, run, shown_url};
 
 /// Bytes of an answer's body that are taken unless the spec says otherwise.
 const DEFAULT_MAX_BYTES: u64 = 512 * 1024;
@@ -34,11 +34,83 @@ struct HttpSpec {
     /// Seconds for the whole exchange.
     #[serde(default)]
     timeout_s: Option<f64>,
-    /// Statuses that are a success; none given: 200 to 299.
     #[serde(default)]
-    expect: Vec<u16>,
+    expect: Expect,
+    /// Its URL goes before a `url` that begins with `/`.
+    #[serde(default)]
+    connection: Option<Connection>,
     #[serde(default)]
     max_bytes: Option<u64>,
+}
+
+/// What the answer must be.
+#[derive(Debug, Default, Deserialize)]
+#[serde(from = "ExpectForm")]
+struct Expect {
+    /// None given: 200 to 299.
+    status: Vec<u16>,
+    /// The body, as JSON.
+    json: Option<Json>,
+    /// A part of the body.
+    contains: Option<String>,
+}
+
+/// A status, several, or all there is to say.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum ExpectForm {
+    Status(Statuses),
+    Full(ExpectFull),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ExpectFull {
+    #[serde(default)]
+    status: Option<Statuses>,
+    #[serde(default)]
+    json: Option<Json>,
+    #[serde(default)]
+    contains: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Statuses {
+    One(u16),
+    Many(Vec<u16>),
+}
+
+impl From<ExpectForm> for Expect {
+    fn from(form: ExpectForm) -> Self {
+        let (status, json, contains) = match form {
+            ExpectForm::Status(status) => (Some(status), None, None),
+            ExpectForm::Full(full) => (full.status, full.json, full.contains),
+        };
+        let status = match status {
+            None => Vec::new(),
+            Some(Statuses::One(status)) => vec![status],
+            Some(Statuses::Many(statuses)) => statuses,
+        };
+        Self { status, json, contains }
+    }
+}
+
+impl Expect {
+    /// Why an answer is not the expected one.
+    fn miss(&self, status: u16, text: &str, body: &Json) -> Option<String> {
+        if self.status.is_empty() && !(200..300).contains(&status) {
+            return Some(format!("status {status}, expected 2xx"));
+        }
+        if !self.status.is_empty() && !self.status.contains(&status) {
+            return Some(format!("status {status}, expected {:?}", self.status));
+        }
+        if let Some(json) = self.json.as_ref().filter(|json| *json != body) {
+            return Some(format!("the body is not the expected {json}"));
+        }
+        let part = self.contains.as_ref().filter(|part| !text.contains(part.as_str()))?;
+        Some(format!("the body does not contain {part:?}"))
+    }
 }
 
 /// Runs an `http` task: spec on standard input, outputs `status`, `headers`, `body` (parsed when it
@@ -48,7 +120,11 @@ pub fn exec_http_main() -> ExitCode {
     run(execute)
 }
 
-fn execute(spec: HttpSpec, outputs: &mut serde_json::Map<String, Json>) -> Result<(), Failure> {
+fn execute(mut spec: HttpSpec, outputs: &mut serde_json::Map<String, Json>) -> Result<(), Failure> {
+    if let Some(connection) = spec.connection.take().filter(|_| spec.url.starts_with('/')) {
+        let base = connection.url.as_deref().ok_or_else(|| connection.missing("url"))?;
+        spec.url = format!("{}{}", base.trim_end_matches('/'), spec.url);
+    }
     let shown = shown_url(&spec.url);
     let wrong = |what: String| Failure::Spec(what);
     if !spec.url.starts_with("http://") && !spec.url.starts_with("https://") {
@@ -116,18 +192,13 @@ fn execute(spec: HttpSpec, outputs: &mut serde_json::Map<String, Json>) -> Resul
     }
     let text = String::from_utf8_lossy(&bytes).into_owned();
     let parsed = if is_json { serde_json::from_str(&text).ok() } else { None };
-    outputs.insert("body".into(), parsed.unwrap_or(Json::String(text)));
+    let body = parsed.unwrap_or_else(|| Json::String(text.clone()));
+    outputs.insert("body".into(), body.clone());
 
-    let expected = if spec.expect.is_empty() {
-        (200..300).contains(&status)
-    } else {
-        spec.expect.contains(&status)
-    };
-    if expected {
-        return Ok(());
+    match spec.expect.miss(status, &text, &body) {
+        None => Ok(()),
+        Some(miss) => Err(Failure::Check(format!("{method} {shown}: {miss}"))),
     }
-    let wanted = if spec.expect.is_empty() { "2xx".into() } else { format!("{:?}", spec.expect) };
-    Err(Failure::Check(format!("{method} {shown}: status {status}, expected {wanted}")))
 }
 
 fn with_query(spec: &HttpSpec) -> String {
@@ -231,6 +302,27 @@ mod tests {
         let (result, _) = call(json!({"url": url, "max_bytes": 4, "expect": [500]}));
         result.unwrap();
         server.join().unwrap();
+    }
+
+    #[test]
+    fn expected_bodies() {
+        let answer = "HTTP/1.1 404 No\r\ncontent-type: application/json\r\ncontent-length: 8\r\n\
+             connection: close\r\n\r\n{\"a\": 1}";
+        for (expect, holds) in [
+            (json!(404), true),
+            (json!([200, 404]), true),
+            (json!({"status": 404, "json": {"a": 1}, "contains": "\"a\": 1"}), true),
+            (json!({"status": [404], "json": {"a": 2}}), false),
+            (json!({"status": [404], "contains": "b"}), false),
+            (json!({"json": {"a": 1}}), false),
+        ] {
+            let (url, server) = serve(answer);
+            let spec =
+                json!({"url": "/x", "connection": {"url": format!("{url}/")}, "expect": expect});
+            let (result, _) = call(spec);
+            assert_eq!(result.is_ok(), holds, "{expect} {result:?}");
+            assert!(server.join().unwrap().starts_with("GET /x HTTP/1.1"));
+        }
     }
 
     #[test]

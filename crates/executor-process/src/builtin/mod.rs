@@ -11,6 +11,7 @@ use std::io::Read;
 use std::process::ExitCode;
 
 use kobza_model::{Cause, Json};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 pub use http::exec_http_main;
@@ -18,6 +19,26 @@ pub use sql::exec_sql_main;
 
 /// Bytes of a spec on the standard input.
 const MAX_SPEC_BYTES: u64 = 64 << 20;
+
+/// Where to connect, as a workflow or the namespace declares it.
+#[derive(Debug, Deserialize)]
+struct Connection {
+    /// Declared name, for messages.
+    #[serde(default)]
+    name: Option<String>,
+    #[serde(default)]
+    url: Option<String>,
+    /// File of a local database, already resolved against the workflow's folder.
+    #[serde(default)]
+    path: Option<String>,
+}
+
+impl Connection {
+    fn missing(&self, what: &str) -> Failure {
+        let name = self.name.as_deref().unwrap_or("(unnamed)");
+        Failure::Spec(format!("connection {name:?} has no {what}"))
+    }
+}
 
 /// Why a body failed. The message is its last line on standard error.
 #[derive(Debug)]

@@ -1,5 +1,6 @@
 //! PostgreSQL knows parameters by number only; tasks name them. And it runs one statement at a
-//! time when parameters are bound. So texts are cut into statements, and `:name` becomes `$n`.
+//! time when parameters are bound. So texts are cut into statements, and `:name` and `?3` become
+//! `$n`, numbered anew in each.
 
 /// One statement, with the names of its parameters in order of their numbers.
 #[derive(Debug, PartialEq, Eq)]
@@ -33,8 +34,8 @@ pub(super) fn split(text: &str) -> Vec<Numbered> {
             continue;
         }
         let name = &rest[c.len_utf8()..];
-        let length = name_length(name);
-        if c == ':' && length > 0 && !current.sql.ends_with(':') {
+        let length = if c == '?' { digits_length(name) } else { name_length(name) };
+        if matches!(c, ':' | '?') && length > 0 && !current.sql.ends_with(':') {
             let name = name[..length].to_owned();
             let number = current.names.iter().position(|n| *n == name).unwrap_or_else(|| {
                 current.names.push(name);
@@ -52,6 +53,10 @@ pub(super) fn split(text: &str) -> Vec<Numbered> {
         statements.push(current);
     }
     statements
+}
+
+fn digits_length(text: &str) -> usize {
+    text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len())
 }
 
 fn name_length(text: &str) -> usize {
@@ -141,6 +146,11 @@ mod tests {
             ),
             ("select :имя", "select $1", vec!["имя"]),
             ("select '", "select '", vec![]),
+            (
+                "select ?3 || '?1', a ? 'b', ?1, ?3",
+                "select $1 || '?1', a ? 'b', $2, $1",
+                vec!["3", "1"],
+            ),
         ] {
             let got = split(text);
             assert_eq!(got.len(), 1, "{text}");

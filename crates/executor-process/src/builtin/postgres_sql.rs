@@ -76,6 +76,9 @@ fn values(statement: &Numbered, count: usize, params: &Json) -> Result<Vec<Bound
             let name = statement.names.get(index);
             let value = match (params, name) {
                 (Json::Object(map), Some(name)) => map.get(name),
+                (Json::Array(list), Some(name)) => {
+                    name.parse::<usize>().ok().and_then(|n| list.get(n.checked_sub(1)?))
+                }
                 (Json::Array(list), None) => list.get(index),
                 _ => None,
             };
@@ -158,6 +161,10 @@ mod tests {
         assert_eq!(answer.rows[0][1], json!("it's"));
         assert_eq!(answer.rows[0][3..], [json!(1.5), json!(true), json!([1, 2])]);
         assert_eq!((answer.row_count, answer.changes), (2, 2));
+        let numbered = run(json!({
+            "url": url, "statements": "select ?1::int; select ?2::text", "params": [1, "b"],
+        }));
+        assert_eq!(numbered.unwrap().rows, [[json!("b")]]);
         let refused = run(json!({"url": url, "sql": "select * from no_such_table"}));
         assert!(matches!(&refused, Err(Failure::Failed(m)) if m.contains("no_such_table")));
     }

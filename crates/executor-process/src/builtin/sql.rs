@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use kobza_model::Json;
 use serde::Deserialize;
 
-use super::{Failure, postgres_sql, run, shown_url, sqlite};
+use super::{Connection, Failure, postgres_sql, run, shown_url, sqlite};
 
 /// Rows of the last statement that are put out unless the spec says otherwise.
 const DEFAULT_MAX_ROWS: usize = 1000;
@@ -14,8 +14,12 @@ const DEFAULT_MAX_ROWS: usize = 1000;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SqlSpec {
-    /// `sqlite:///absolute/path.db`, `sqlite:relative.db`, `sqlite::memory:`, or `postgres://...`.
+    /// `sqlite:///absolute/path.db`, `sqlite:relative.db`, `sqlite::memory:`, or `postgres://...`;
+    /// else the connection says where.
+    #[serde(default)]
     pub url: String,
+    #[serde(default)]
+    connection: Option<Connection>,
     /// One text of any number of statements, or a list of such texts. All run in one transaction.
     #[serde(alias = "statement", alias = "sql")]
     pub statements: Statements,
@@ -57,6 +61,23 @@ pub(super) struct Answer {
 }
 
 impl SqlSpec {
+    /// Takes the address from the connection, if there is one.
+    fn locate(&mut self) -> Result<(), Failure> {
+        match (&self.connection, self.url.is_empty()) {
+            (Some(_), false) => Err(Failure::Spec("give url or connection, not both".into())),
+            (None, true) => Err(Failure::Spec("give url or connection".into())),
+            (None, false) => Ok(()),
+            (Some(connection), true) => {
+                self.url = match (&connection.path, &connection.url) {
+                    (Some(path), _) => format!("sqlite:{path}"),
+                    (None, Some(url)) => url.clone(),
+                    (None, None) => return Err(connection.missing("url")),
+                };
+                Ok(())
+            }
+        }
+    }
+
     pub(super) fn texts(&self) -> Vec<&str> {
         match &self.statements {
             Statements::One(text) => vec![text],
@@ -78,7 +99,8 @@ impl SqlSpec {
 /// `truncated`, `value` to the file `$KOBZA_OUTPUT`. Exit code 1: the database refused; 2: the spec
 /// is wrong; 3: not the expected value; 4: the database cannot be reached.
 pub fn exec_sql_main() -> ExitCode {
-    run(|spec: SqlSpec, outputs| {
+    run(|mut spec: SqlSpec, outputs| {
+        spec.locate()?;
         let answer = if spec.url.starts_with("sqlite:") {
             sqlite::execute(&spec)?
         } else if spec.url.starts_with("postgres:") || spec.url.starts_with("postgresql:") {
@@ -164,6 +186,17 @@ mod tests {
         let spec: SqlSpec =
             serde_json::from_value(json!({"url": "x", "statements": ["a", "b"]})).unwrap();
         assert_eq!((spec.texts(), &spec.expect), (vec!["a", "b"], &None));
+        let at = |connection: Json| {
+            let spec = json!({"connection": connection, "statement": "a"});
+            let mut spec: SqlSpec = serde_json::from_value(spec).unwrap();
+            spec.locate().map(|()| spec.url)
+        };
+        assert_eq!(
+            at(json!({"url": "sqlite:///x.db", "path": "/base/x.db"})).unwrap(),
+            "sqlite:/base/x.db"
+        );
+        assert_eq!(at(json!({"url": "postgres://h/d", "options": {}})).unwrap(), "postgres://h/d");
+        assert!(matches!(at(json!({"name": "w"})), Err(Failure::Spec(m)) if m.contains("\"w\"")));
         let typo = json!({"url": "x", "statements": "a", "parms": {}});
         assert!(serde_json::from_value::<SqlSpec>(typo).is_err());
     }

@@ -44,6 +44,8 @@ pub(super) fn execute(spec: &SqlSpec) -> Result<Answer, Failure> {
 fn path(url: &str) -> Result<(&str, bool), Failure> {
     let rest = url.strip_prefix("sqlite:").unwrap_or(url);
     let rest = rest.strip_prefix("//").unwrap_or(rest);
+    // `sqlite:///:memory:` is how others write it.
+    let rest = if rest == "/:memory:" { ":memory:" } else { rest };
     let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
     let read_only = match query {
         "" | "mode=rwc" | "mode=rw" => false,

@@ -25,7 +25,7 @@ pub struct ProcessOptions {
     /// The server's folder; shims live in `shims` below it.
     pub data_dir: PathBuf,
     /// Program and first arguments that start a shim, such as `[<this binary>, "shim"]`;
-    /// `--dir <folder>` is appended. Built-in bodies run as `<that program> exec-sql`.
+    /// `--dir <folder>` is appended. Built-in bodies run as `<that program> exec sql`.
     pub shim_command: Vec<String>,
     pub logs: LogStore,
 }

@@ -16,7 +16,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use super::client::Client;
 use super::host::Host;
 use super::output::LastLine;
-use super::spawn::{Spawned, spawn};
+use super::spawn::{Spawned, is_builtin, spawn};
 use super::spool::Spool;
 use super::task::{End, Kept, Step, Task, ended};
 use super::wake::Wake;
@@ -384,7 +384,8 @@ impl Shim {
         self.spool.push(launch, EventBody::Started { pid: pid.unsigned_abs() });
         let now = Instant::now();
         let log = LogWriter::new(log, spec.log_bytes.unwrap_or(DEFAULT_LOG_BYTES), masker.as_ref());
-        let spec = Kept::of(spec);
+        let builtin = is_builtin(&self.host, &spec);
+        let spec = Kept::of(spec, builtin);
         let task = Task {
             launch,
             pid,

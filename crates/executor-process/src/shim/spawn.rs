@@ -26,6 +26,16 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 /// Name of the output file in the private folder.
 const OUTPUT_FILE: &str = "kobza-output";
 
+/// Whether the body is part of this binary, so that its exit code and last words have a meaning:
+/// `@sql`, or this binary's own `exec sql`.
+pub(super) fn is_builtin(host: &Host, spec: &LaunchSpec) -> bool {
+    let by_path = || {
+        spec.args.first().is_some_and(|arg| arg == "exec")
+            && fs::canonicalize(&spec.program).is_ok_and(|program| program == host.program)
+    };
+    spec.program.starts_with('@') || by_path()
+}
+
 /// A started process.
 #[derive(Debug)]
 pub(super) struct Spawned {
@@ -274,8 +284,9 @@ fn program(
         return Err(Refused::code("program and arguments must not contain a zero byte"));
     }
     if let Some(builtin) = name.strip_prefix('@') {
-        let args = std::iter::once(format!("exec-{builtin}")).chain(spec.args.iter().cloned());
-        return Ok((host.program.clone(), args.collect()));
+        let mut args = vec!["exec".to_owned(), builtin.to_owned()];
+        args.extend(spec.args.iter().cloned());
+        return Ok((host.program.clone(), args));
     }
     if name.is_empty() {
         return Err(Refused::code("no program given"));

@@ -88,7 +88,7 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    pub(super) fn of(spec: LaunchSpec) -> Self {
+    pub(super) fn of(spec: LaunchSpec, builtin: bool) -> Self {
         Self {
             timeout_ms: spec.timeout_ms,
             grace: spec.grace_ms.map_or(DEFAULT_GRACE, Duration::from_millis),
@@ -97,7 +97,7 @@ impl Kept {
             output_bytes: spec.output_bytes.unwrap_or(DEFAULT_OUTPUT_BYTES),
             skip_exit_codes: spec.skip_exit_codes,
             capture_result: spec.capture_result,
-            builtin: spec.program.starts_with('@'),
+            builtin,
         }
     }
 }
