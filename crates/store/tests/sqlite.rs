@@ -83,3 +83,55 @@ fn a_store_is_read_while_another_owns_it() {
     let refused = reader.commit(fence, &commit(1, full_batch(2))).unwrap_err();
     assert!(refused.to_string().contains("reading only"), "{refused}");
 }
+
+#[test]
+fn a_backup_is_taken_while_the_store_works_and_put_back() {
+    let folder = Folder::new();
+    let store = folder.open();
+    let fence = store.acquire("a").unwrap();
+    let fence = store.commit(fence, &commit(1, full_batch(1))).unwrap();
+    let copy = folder.0.path().join("copy.db");
+    assert!(store.backup(&copy).unwrap() > 0);
+    assert!(store.backup(&copy).unwrap_err().to_string().contains("exists already"));
+    store.commit(fence, &commit(2, full_batch(2))).unwrap();
+    assert_eq!(store.integrity_check().unwrap(), Vec::<String>::new());
+
+    let busy = SqliteStore::restore(folder.0.path(), &copy, true).unwrap_err();
+    assert!(busy.to_string().contains("in use by"), "{busy}");
+    drop(store);
+    let unforced = SqliteStore::restore(folder.0.path(), &copy, false).unwrap_err();
+    assert!(unforced.to_string().contains("would replace it"), "{unforced}");
+    SqliteStore::restore(folder.0.path(), &copy, true).unwrap();
+    let store = folder.open();
+    assert_eq!(store.active_runs().unwrap().len(), 1, "as of the copy");
+    assert_eq!(store.fence().unwrap(), fence);
+    drop(store);
+
+    let elsewhere = Folder::new();
+    SqliteStore::restore(elsewhere.0.path(), &copy, false).unwrap();
+    assert_eq!(elsewhere.open().active_runs().unwrap().len(), 1);
+}
+
+#[test]
+fn a_damaged_copy_is_not_put_back() {
+    let folder = Folder::new();
+    let store = folder.open();
+    let mut fence = store.acquire("a").unwrap();
+    for n in 0..50 {
+        fence = store.commit(fence, &commit(1, full_batch(n))).unwrap();
+    }
+    let copy = folder.0.path().join("copy.db");
+    store.backup(&copy).unwrap();
+    drop(store);
+    let mut bytes = std::fs::read(&copy).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle..middle + 8192].fill(0xa5);
+    std::fs::write(&copy, bytes).unwrap();
+    let error = SqliteStore::restore(folder.0.path(), &copy, true).unwrap_err().to_string();
+    assert!(error.contains("damaged") || error.contains("malformed"), "{error}");
+    let garbage = folder.0.path().join("garbage.db");
+    std::fs::write(&garbage, "not a database, but long enough to look like one".repeat(100))
+        .unwrap();
+    assert!(SqliteStore::restore(folder.0.path(), &garbage, true).is_err());
+    assert_eq!(folder.open().active_runs().unwrap().len(), 50, "the folder is as it was");
+}

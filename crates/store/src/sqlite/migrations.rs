@@ -43,6 +43,14 @@ pub(super) fn check_version(connection: &Connection, path: &Path) -> Result<(), 
     Ok(())
 }
 
+/// Refuses what is not a store of this or an older version.
+pub(super) fn check_known(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+    match version(connection, path)? {
+        0 => Err(StoreError(format!("{} is not a store", path.display()))),
+        _ => Ok(()),
+    }
+}
+
 fn version(connection: &Connection, path: &Path) -> Result<usize, StoreError> {
     let pragma = |name: &str| {
         connection

@@ -1,5 +1,6 @@
 //! The store in one SQLite file: WAL, every commit synced, one writer, a few readers.
 
+mod backup;
 mod commit;
 mod migrations;
 mod pool;

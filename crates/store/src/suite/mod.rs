@@ -4,11 +4,15 @@
 
 mod commits;
 mod fixtures;
+mod log;
 mod reading;
 
 pub use commits::*;
 pub use fixtures::*;
+pub use log::*;
 pub use reading::*;
+
+use reading::whole;
 
 use crate::{Fault, Store};
 
