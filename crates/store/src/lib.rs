@@ -11,6 +11,7 @@ mod read;
 mod sqlite;
 #[doc(hidden)]
 pub mod suite;
+mod write;
 
 pub use contract::*;
 pub use sqlite::{SqliteOptions, SqliteStore};

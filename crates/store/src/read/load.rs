@@ -143,12 +143,17 @@ pub(crate) fn run_by_key(
 
 /// All runs that are not finished, as of one instant.
 pub(crate) fn active_runs(queries: &mut dyn Queries) -> Result<Vec<RunImage>> {
-    let sql = format!(
-        "SELECT {RUN_COLUMNS} FROM {RUN_TABLES}
-         WHERE r.run_no IN (SELECT run_no FROM run WHERE state < 4) ORDER BY r.run_no"
-    );
-    let runs = all(queries, &sql, &[], run_row)?;
-    runs.into_iter().map(|(number, run)| image(queries, number, run)).collect()
+    // The order is what leads SQLite to the small index of active runs.
+    let sql = "SELECT run_no FROM run WHERE state < 4 ORDER BY run_no";
+    let numbers = all(queries, sql, &[], |cells| cells.int(0))?;
+    let sql = format!("SELECT {RUN_COLUMNS} FROM {RUN_TABLES} WHERE r.run_no = ?1");
+    let mut images = Vec::with_capacity(numbers.len());
+    for number in numbers {
+        if let Some((number, run)) = first(queries, &sql, &[number.into()], run_row)? {
+            images.push(image(queries, number, run)?);
+        }
+    }
+    Ok(images)
 }
 
 pub(crate) fn run_image(queries: &mut dyn Queries, run: RunId) -> Result<Option<RunImage>> {

@@ -56,9 +56,27 @@ impl From<RunId> for Value {
     }
 }
 
-impl From<Option<&str>> for Value {
-    fn from(text: Option<&str>) -> Self {
-        text.map_or(Self::Null, Self::from)
+impl From<bool> for Value {
+    fn from(flag: bool) -> Self {
+        Self::Int(flag.into())
+    }
+}
+
+impl From<String> for Value {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<Vec<u8>> for Value {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Blob(bytes)
+    }
+}
+
+impl<T: Into<Value>> From<Option<T>> for Value {
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Self::Null, Into::into)
     }
 }
 
@@ -72,6 +90,12 @@ pub(crate) trait Queries {
 
     /// As `each`, for a statement whose text will hardly come again.
     fn each_once(&mut self, sql: &str, values: &[Value], row: EachRow<'_>) -> Result<()>;
+}
+
+/// Runs statements that change something, inside a transaction.
+pub(crate) trait Statements: Queries {
+    /// How many rows it changed.
+    fn execute(&mut self, sql: &str, values: &[Value]) -> Result<u64>;
 }
 
 /// Something that can be read.

@@ -61,6 +61,13 @@ fn keys(
     after: Option<Key>,
     limit: usize,
 ) -> Result<Vec<Key>> {
+    if let Some(trigger) = &filter.trigger {
+        // A word that no run has needs no search through all runs.
+        let sql = "SELECT word_no FROM word WHERE word = ?1";
+        if all(queries, sql, &[trigger.as_str().into()], |row| row.int(0))?.is_empty() {
+            return Ok(Vec::new());
+        }
+    }
     // A join that must be made in the written order says so by CROSS.
     if let Some((key, value)) = filter.labels.first() {
         let mut conditions = rest(filter, after, "l");

@@ -5,9 +5,7 @@ mod commit;
 mod migrations;
 mod pool;
 mod queries;
-mod retain;
 mod rows;
-mod workflows;
 mod writer;
 
 use std::path::{Path, PathBuf};

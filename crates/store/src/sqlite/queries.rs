@@ -5,7 +5,7 @@ use rusqlite::{Connection, Statement, ToSql};
 
 use super::{SqliteStore, reading};
 use crate::StoreError;
-use crate::read::{Cells, EachRow, Queries, Reads, Value};
+use crate::read::{Cells, EachRow, Queries, Reads, Statements, Value};
 
 impl ToSql for Value {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
@@ -35,6 +35,16 @@ impl Queries for On<'_> {
     ) -> Result<(), StoreError> {
         let mut statement = self.0.prepare(sql).map_err(reading)?;
         step(&mut statement, values, row)
+    }
+}
+
+impl Statements for On<'_> {
+    fn execute(&mut self, sql: &str, values: &[Value]) -> Result<u64, StoreError> {
+        self.0
+            .prepare_cached(sql)
+            .and_then(|mut statement| statement.execute(rusqlite::params_from_iter(values)))
+            .map(|changed| changed as u64)
+            .map_err(|e| StoreError::at("writing", e))
     }
 }
 

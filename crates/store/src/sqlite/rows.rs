@@ -1,14 +1,12 @@
 //! The engine's rows into their tables. Statements are prepared once; a row costs one step.
 
-use kobza_model::{
-    ExpansionRow, Json, LimitRow, MachineRow, OutputRow, RunRow, ScopeRow, TaskId, TaskRow,
-    Timestamp,
-};
+use kobza_model::{ExpansionRow, MachineRow, OutputRow, RunRow, ScopeRow, TaskId, TaskRow};
 use rusqlite::{Transaction, params};
 
-use super::writer::{KnownRun, Memory};
+use super::queries::On;
 use crate::read::flags;
-use crate::{StoreError, codec, labels};
+use crate::write::{KnownRun, Memory, count_run, relabel};
+use crate::{StoreError, codec};
 
 type Done = Result<(), StoreError>;
 
@@ -35,21 +33,21 @@ pub(super) fn runs(tx: &Transaction<'_>, memory: &mut Memory, rows: &[RunRow]) -
         .map_err(&error)?;
     for row in rows {
         let labels_now = codec::json_text(&row.labels)?;
-        let before = memory.known_run(tx, row.run)?.cloned();
+        let before = memory.known_run(&mut On(tx), row.run)?.cloned();
         let (number, workflow) = match &before {
             Some(known) => (known.number, known.workflow),
             None => {
-                let workflow = memory.workflow(tx, &row.namespace, &row.workflow)?;
-                (memory.next_run_number(tx)?, workflow)
+                let workflow = memory.workflow(&mut On(tx), &row.namespace, &row.workflow)?;
+                (memory.next_run_number(&mut On(tx))?, workflow)
             }
         };
         put.execute(params![
             number,
             row.run.0,
             workflow,
-            memory.word(tx, &row.version)?,
-            memory.word(tx, &row.dialect)?,
-            memory.word(tx, &row.trigger)?,
+            memory.word(&mut On(tx), &row.version)?,
+            memory.word(&mut On(tx), &row.dialect)?,
+            memory.word(&mut On(tx), &row.trigger)?,
             row.state as u8,
             row.cause as u8,
             row.created_at.0,
@@ -69,57 +67,17 @@ pub(super) fn runs(tx: &Transaction<'_>, memory: &mut Memory, rows: &[RunRow]) -
         .map_err(&error)?;
         let labels_before = before.as_ref().and_then(|known| known.labels.as_deref());
         if labels_before != labels_now.as_deref() {
-            relabel(tx, number, row.created_at, labels_before, &row.labels)?;
+            relabel(&mut On(tx), number, row.created_at, labels_before, &row.labels)?;
         }
         if before.as_ref().map(|known| known.state) != Some(row.state) {
             if let Some(known) = &before {
-                count_run(tx, workflow, known.state as u8, -1)?;
+                count_run(&mut On(tx), workflow, known.state, -1)?;
             }
-            count_run(tx, workflow, row.state as u8, 1)?;
+            count_run(&mut On(tx), workflow, row.state, 1)?;
         }
         memory
             .runs
             .insert(row.run, KnownRun { number, workflow, state: row.state, labels: labels_now });
-    }
-    Ok(())
-}
-
-/// Keeps the number of runs of a workflow in a state.
-pub(super) fn count_run(tx: &Transaction<'_>, workflow: i64, state: u8, by: i64) -> Done {
-    tx.prepare_cached(
-        "INSERT INTO run_total (workflow_no, state, runs) VALUES (?1, ?2, ?3)
-         ON CONFLICT (workflow_no, state) DO UPDATE SET runs = runs + ?3",
-    )
-    .and_then(|mut statement| statement.execute(params![workflow, state, by]))
-    .map(drop)
-    .map_err(writing("counting runs"))
-}
-
-/// Replaces the index rows of a run's labels.
-pub(super) fn relabel(
-    tx: &Transaction<'_>,
-    run: i64,
-    created_at: Timestamp,
-    before: Option<&str>,
-    now: &Json,
-) -> Done {
-    let error = writing("writing labels");
-    let before = codec::json_value(before)?;
-    for (key, value) in labels::pairs(&before) {
-        tx.prepare_cached(
-            "DELETE FROM run_label
-             WHERE key = ?1 AND value = ?2 AND created_at = ?3 AND run_no = ?4",
-        )
-        .and_then(|mut delete| delete.execute(params![key, value, created_at.0, run]))
-        .map_err(&error)?;
-    }
-    for (key, value) in labels::pairs(now) {
-        tx.prepare_cached(
-            "INSERT OR IGNORE INTO run_label (key, value, created_at, run_no)
-             VALUES (?1, ?2, ?3, ?4)",
-        )
-        .and_then(|mut insert| insert.execute(params![key, value, created_at.0, run]))
-        .map_err(&error)?;
     }
     Ok(())
 }
@@ -143,7 +101,7 @@ pub(super) fn tasks(tx: &Transaction<'_>, memory: &mut Memory, rows: &[TaskRow])
     for row in rows {
         let run = match last {
             Some((id, number)) if id == row.run => number,
-            _ => memory.run_number(tx, row.run)?,
+            _ => memory.run_number(&mut On(tx), row.run)?,
         };
         last = Some((row.run, run));
         let flag = |set: bool, bit: u8| if set { bit } else { 0 };
@@ -182,7 +140,7 @@ pub(super) fn tasks(tx: &Transaction<'_>, memory: &mut Memory, rows: &[TaskRow])
 
 pub(super) fn attempts(tx: &Transaction<'_>, memory: &mut Memory, rows: &[TaskRow]) -> Done {
     for row in rows {
-        let run = memory.run_number(tx, row.run)?;
+        let run = memory.run_number(&mut On(tx), row.run)?;
         tx.prepare_cached(
             "INSERT INTO attempt (run_no, task_no, nth, body)
              SELECT ?1, ?2, coalesce(max(nth), 0) + 1, ?3 FROM attempt
@@ -200,7 +158,7 @@ pub(super) fn attempts(tx: &Transaction<'_>, memory: &mut Memory, rows: &[TaskRo
 
 pub(super) fn scopes(tx: &Transaction<'_>, memory: &mut Memory, rows: &[ScopeRow]) -> Done {
     for row in rows {
-        let run = memory.run_number(tx, row.run)?;
+        let run = memory.run_number(&mut On(tx), row.run)?;
         tx.prepare_cached(
             "REPLACE INTO scope (run_no, scope, template, owner, attempt, finished)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
@@ -222,7 +180,7 @@ pub(super) fn scopes(tx: &Transaction<'_>, memory: &mut Memory, rows: &[ScopeRow
 
 pub(super) fn expansions(tx: &Transaction<'_>, memory: &mut Memory, rows: &[ExpansionRow]) -> Done {
     for row in rows {
-        let run = memory.run_number(tx, row.run)?;
+        let run = memory.run_number(&mut On(tx), row.run)?;
         tx.prepare_cached(
             "REPLACE INTO expansion (run_no, scope, node, length, made)
              VALUES (?1, ?2, ?3, ?4, ?5)",
@@ -237,7 +195,7 @@ pub(super) fn expansions(tx: &Transaction<'_>, memory: &mut Memory, rows: &[Expa
 
 pub(super) fn drop_outputs(tx: &Transaction<'_>, memory: &mut Memory, tasks: &[TaskId]) -> Done {
     for task in tasks {
-        let run = memory.run_number(tx, task.run)?;
+        let run = memory.run_number(&mut On(tx), task.run)?;
         tx.prepare_cached("DELETE FROM output WHERE run_no = ?1 AND task_no = ?2")
             .and_then(|mut delete| delete.execute(params![run, task.task.0]))
             .map_err(writing("dropping outputs"))?;
@@ -247,7 +205,7 @@ pub(super) fn drop_outputs(tx: &Transaction<'_>, memory: &mut Memory, tasks: &[T
 
 pub(super) fn outputs(tx: &Transaction<'_>, memory: &mut Memory, rows: &[OutputRow]) -> Done {
     for row in rows {
-        let run = memory.run_number(tx, row.run)?;
+        let run = memory.run_number(&mut On(tx), row.run)?;
         let value = codec::text(&row.value)?;
         tx.prepare_cached(
             "REPLACE INTO output (run_no, task_no, key, value) VALUES (?1, ?2, ?3, ?4)",
@@ -258,28 +216,9 @@ pub(super) fn outputs(tx: &Transaction<'_>, memory: &mut Memory, rows: &[OutputR
     Ok(())
 }
 
-pub(super) fn limits(tx: &Transaction<'_>, rows: &[LimitRow], removed: &[String]) -> Done {
-    for name in removed {
-        tx.prepare_cached("DELETE FROM task_limit WHERE name = ?1")
-            .and_then(|mut delete| delete.execute([name]))
-            .map_err(writing("removing a limit"))?;
-    }
-    for row in rows {
-        tx.prepare_cached(
-            "REPLACE INTO task_limit (name, capacity, strict, description)
-             VALUES (?1, ?2, ?3, ?4)",
-        )
-        .and_then(|mut put| {
-            put.execute(params![row.name, row.capacity, row.strict, row.description])
-        })
-        .map_err(writing("writing a limit"))?;
-    }
-    Ok(())
-}
-
 pub(super) fn machine(tx: &Transaction<'_>, memory: &mut Memory, rows: &[MachineRow]) -> Done {
     for row in rows {
-        let run = memory.run_number(tx, row.run)?;
+        let run = memory.run_number(&mut On(tx), row.run)?;
         match &row.value {
             Some(value) => tx
                 .prepare_cached("REPLACE INTO machine (run_no, key, value) VALUES (?1, ?2, ?3)")
@@ -291,28 +230,4 @@ pub(super) fn machine(tx: &Transaction<'_>, memory: &mut Memory, rows: &[Machine
         .map_err(writing("writing a machine's row"))?;
     }
     Ok(())
-}
-
-pub(super) fn object(
-    tx: &Transaction<'_>,
-    kind: &str,
-    namespace: &str,
-    key: &str,
-    value: Option<&Json>,
-    at: Timestamp,
-) -> Done {
-    let value = value.map(codec::text).transpose()?;
-    match value {
-        Some(value) => tx
-            .prepare_cached(
-                "REPLACE INTO object (kind, namespace, key, value, updated_at)
-                 VALUES (?1, ?2, ?3, ?4, ?5)",
-            )
-            .and_then(|mut put| put.execute(params![kind, namespace, key, value, at.0])),
-        None => tx
-            .prepare_cached("DELETE FROM object WHERE kind = ?1 AND namespace = ?2 AND key = ?3")
-            .and_then(|mut delete| delete.execute(params![kind, namespace, key])),
-    }
-    .map(drop)
-    .map_err(writing("writing an object"))
 }

@@ -1,17 +1,11 @@
 //! The one writing connection, and what it remembers between commits so as not to look it up.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-
-use kobza_model::{EngineTime, RunId, RunState};
-use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
+use kobza_model::EngineTime;
+use rusqlite::{Connection, Row, TransactionBehavior};
 
 use super::{commit, failed};
-use crate::codec;
+use crate::write::Memory;
 use crate::{Commit, CommitError, Fault, Fence, StoreError};
-
-/// Forget everything remembered beyond so many runs; it is only a cache.
-const RUNS_REMEMBERED: usize = 200_000;
 
 pub(super) struct Writer {
     /// `None` after an unknown commit: what the connection believes is worth nothing then.
@@ -64,14 +58,7 @@ impl Writer {
             self.connection.as_mut().ok_or_else(|| failed("the writer's connection is closed"))?;
         let result = transact(connection, &mut self.memory, fence, commit, fault);
         match &result {
-            Ok(_) => {
-                for row in commit.engine.runs.iter().filter(|row| row.state.is_finished()) {
-                    self.memory.runs.remove(&row.run);
-                }
-                if self.memory.runs.len() > RUNS_REMEMBERED {
-                    self.memory.runs.clear();
-                }
-            }
+            Ok(_) => self.memory.forget_finished(&commit.engine.runs),
             Err(CommitError::Unknown(_)) => self.discard(),
             Err(_) => self.memory = Memory::default(),
         }
@@ -102,7 +89,7 @@ fn transact(
     let transaction =
         connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
     let next = commit::check_fence(&transaction, fence, commit)?;
-    commit::write(&transaction, memory, fence, commit).map_err(failed)?;
+    commit::write_batch(&transaction, memory, fence, commit).map_err(failed)?;
     if fault == Some(Fault::UnknownBefore) {
         return Err(CommitError::Unknown("injected before the commit".into()));
     }
@@ -116,114 +103,4 @@ fn transact(
         return Err(CommitError::Unknown("injected after the commit".into()));
     }
     Ok(next)
-}
-
-/// Numbers by name, and the last known state of active runs. Only a cache of committed rows and of
-/// those of the transaction at hand: dropped whole when that fails.
-#[derive(Default)]
-pub(super) struct Memory {
-    words: HashMap<String, i64>,
-    workflows: HashMap<(String, String), i64>,
-    pub(super) runs: HashMap<RunId, KnownRun>,
-    next_run: Option<i64>,
-}
-
-#[derive(Clone, Debug)]
-pub(super) struct KnownRun {
-    pub(super) number: i64,
-    pub(super) workflow: i64,
-    pub(super) state: RunState,
-    pub(super) labels: Option<String>,
-}
-
-impl Memory {
-    /// The number of a word, given to it when it is new.
-    pub(super) fn word(&mut self, tx: &Transaction<'_>, word: &str) -> Result<i64, StoreError> {
-        if let Some(number) = self.words.get(word) {
-            return Ok(*number);
-        }
-        let write = || {
-            tx.prepare_cached("INSERT INTO word (word) VALUES (?1) ON CONFLICT (word) DO NOTHING")?
-                .execute([word])?;
-            tx.prepare_cached("SELECT word_no FROM word WHERE word = ?1")?
-                .query_row([word], |row| row.get(0))
-        };
-        let number: i64 = write().map_err(|e| StoreError::at("writing a word", e))?;
-        self.words.insert(word.to_owned(), number);
-        Ok(number)
-    }
-
-    /// The number of a workflow's name, given to it when it is new.
-    pub(super) fn workflow(
-        &mut self,
-        tx: &Transaction<'_>,
-        namespace: &str,
-        name: &str,
-    ) -> Result<i64, StoreError> {
-        let key = (namespace.to_owned(), name.to_owned());
-        if let Some(number) = self.workflows.get(&key) {
-            return Ok(*number);
-        }
-        let write = || {
-            tx.prepare_cached(
-                "INSERT INTO workflow (namespace, name) VALUES (?1, ?2)
-                 ON CONFLICT (namespace, name) DO NOTHING",
-            )?
-            .execute([namespace, name])?;
-            tx.prepare_cached(
-                "SELECT workflow_no FROM workflow WHERE namespace = ?1 AND name = ?2",
-            )?
-            .query_row([namespace, name], |row| row.get(0))
-        };
-        let number: i64 = write().map_err(|e| StoreError::at("writing a workflow's name", e))?;
-        self.workflows.insert(key, number);
-        Ok(number)
-    }
-
-    /// A run that is in the store already.
-    pub(super) fn known_run(
-        &mut self,
-        tx: &Transaction<'_>,
-        run: RunId,
-    ) -> Result<Option<&KnownRun>, StoreError> {
-        if let Entry::Vacant(place) = self.runs.entry(run) {
-            let found = tx
-                .prepare_cached("SELECT run_no, workflow_no, state, labels FROM run WHERE id = ?1")
-                .and_then(|mut statement| {
-                    statement
-                        .query_row(params![run.0], |row| {
-                            Ok((row.get(0)?, row.get(1)?, row.get::<_, u8>(2)?, row.get(3)?))
-                        })
-                        .optional()
-                })
-                .map_err(|e| StoreError::at("finding a run", e))?;
-            let Some((number, workflow, state, labels)) = found else { return Ok(None) };
-            let state = codec::run_state(state)?;
-            place.insert(KnownRun { number, workflow, state, labels });
-        }
-        Ok(self.runs.get(&run))
-    }
-
-    /// The number of a run that must be there, since something of it is written.
-    pub(super) fn run_number(
-        &mut self,
-        tx: &Transaction<'_>,
-        run: RunId,
-    ) -> Result<i64, StoreError> {
-        match self.known_run(tx, run)? {
-            Some(known) => Ok(known.number),
-            None => Err(StoreError(format!("run {run} is not in the store"))),
-        }
-    }
-
-    pub(super) fn next_run_number(&mut self, tx: &Transaction<'_>) -> Result<i64, StoreError> {
-        let number = match self.next_run {
-            Some(number) => number,
-            None => tx
-                .query_row("SELECT coalesce(max(run_no), 0) + 1 FROM run", [], |row| row.get(0))
-                .map_err(|e| StoreError::at("numbering a run", e))?,
-        };
-        self.next_run = Some(number + 1);
-        Ok(number)
-    }
 }
