@@ -284,6 +284,14 @@ impl Run {
         )
     }
 
+    /// It stands for instances: an expansion whose length is known and not zero.
+    fn is_expanded(&self, task: &Task) -> bool {
+        task.has(flag::SUMMARY) && {
+            let length = self.scope(task.scope).nodes[task.node as usize].length;
+            length != UNKNOWN && length > 0
+        }
+    }
+
     pub(crate) fn task_row(&self, no: u32) -> TaskRow {
         let task = self.task(no);
         let more = task.more.as_deref();
@@ -295,7 +303,7 @@ impl Run {
             template: TemplateNo(task.template),
             name: self.task_name(task),
             index: number(task.index),
-            summary: task.has(flag::SUMMARY),
+            summary: no == 0 || self.is_expanded(task),
             settled: task.has(flag::SETTLED),
             parent: number(task.parent).map(TaskNo),
             hook: (task.hook != u16::MAX).then_some(task.hook),
@@ -400,7 +408,6 @@ impl Task {
         task.first_started = row.first_started.map_or(NEVER, |t| t.0);
         task.due = row.due.map_or(NEVER, |t| t.0);
         for (on, bit) in [
-            (row.summary, flag::SUMMARY),
             (row.settled, flag::SETTLED),
             (row.confirmed, flag::CONFIRMED),
             (row.attempt > 0 && row.state == TaskState::Ready, flag::PASSED | flag::GUARDED),

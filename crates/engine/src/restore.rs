@@ -261,7 +261,11 @@ fn rebuild(
         if scope as usize >= run.scopes.len() {
             return Err(bad("a task of no scope"));
         }
-        if task.is_head() && node == 0 {
+        let template = run.scope(scope).template;
+        if index == NONE && run.plan.node(template, node).expansion.is_some() {
+            run.task_mut(no).set(flag::SUMMARY);
+        }
+        if run.task(no).is_head() && node == 0 {
             run.scopes[scope as usize].first = no;
         }
         if index != NONE {

@@ -65,7 +65,7 @@ pub struct TaskRow {
     pub name: String,
     /// Index in its expansion.
     pub index: Option<u32>,
-    /// It stands for an expansion as a whole.
+    /// It stands for the instances of an expansion (or, task 0, for the run): lists leave it out.
     pub summary: bool,
     /// It has been settled for its readers (finished, and its hooks too).
     pub settled: bool,
