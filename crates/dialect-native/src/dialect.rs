@@ -16,7 +16,8 @@ use crate::spec::{MapSpec, NodeSpec};
 /// What the dialect needs to know of its surroundings.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// Program that runs `exec sql` and `exec http`: this binary.
+    /// Program that runs `exec sql` and `exec http`: this binary. Empty leaves it to the executor,
+    /// as the programs `@sql` and `@http`.
     pub self_exe: String,
     /// Interpreter of Python tasks that name none.
     pub python: Option<String>,

@@ -16,6 +16,9 @@ pub const MAX_SOURCE_BYTES: usize = 16 << 20;
 
 /// Deepest nesting accepted.
 const MAX_DEPTH: usize = 64;
+/// Stack for the parser, which recurses: enough for `MAX_DEPTH` however it was compiled, and
+/// whatever stack the caller has left.
+const PARSER_STACK_BYTES: usize = 32 << 20;
 /// Most values in one document, aliases followed.
 const MAX_NODES: usize = 500_000;
 
@@ -305,6 +308,24 @@ pub(crate) fn decode<'a>(bytes: &'a [u8], file: &str) -> Result<&'a str, Vec<Dia
 /// Parses YAML (of which JSON is a part) into a tree. Duplicate keys are kept, for the caller to
 /// report each of them.
 pub(crate) fn parse_tree(source: &str, file: &str) -> Result<Located, Diagnostic> {
+    let failed = |message: String| Diagnostic {
+        file: file.to_owned(),
+        line: 1,
+        column: 1,
+        field: String::new(),
+        message,
+        hint: Some("free memory or threads, and try again".to_owned()),
+    };
+    std::thread::scope(|scope| {
+        let parser = std::thread::Builder::new()
+            .stack_size(PARSER_STACK_BYTES)
+            .spawn_scoped(scope, || parse_here(source, file))
+            .map_err(|e| failed(format!("cannot start the parser: {e}")))?;
+        parser.join().unwrap_or_else(|_| Err(failed("the parser failed".to_owned())))
+    })
+}
+
+fn parse_here(source: &str, file: &str) -> Result<Located, Diagnostic> {
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! {
             max_depth: MAX_DEPTH,
@@ -343,16 +364,22 @@ fn explain(text: &str) -> (String, Option<String>) {
         message = message[..at].trim_end_matches([',', ':', ' ']);
     }
     let lower = message.to_lowercase();
+    if lower.contains("multiple yaml documents") {
+        let hint = "one file holds one workflow; remove the `---` and what follows";
+        return ("a second document begins here".to_owned(), Some(hint.to_owned()));
+    }
+    if lower.contains("non-finite") {
+        let hint = "write a number, or a text in quotes";
+        return ("infinity and NaN are no numbers here".to_owned(), Some(hint.to_owned()));
+    }
     let hint = if lower.contains("budget") || lower.contains("replay") || lower.contains("alias") {
         Some("the document nests or repeats too much; write it out, without aliases of aliases")
     } else if lower.contains("tab") {
         Some("indent with spaces")
-    } else if lower.contains("multiple") {
-        Some("one file holds one workflow; remove the `---` and what follows")
     } else if lower.contains("mapping values") || lower.contains("did not find expected") {
         Some("check the indentation, and quote texts that contain `: ` or begin with a sign")
     } else if lower.contains("too large; write") || lower.contains("no numbers here") {
-        None
+        Some("quotes make it a text")
     } else {
         Some("check the indentation and the quotes around this place")
     };

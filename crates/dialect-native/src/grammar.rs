@@ -94,7 +94,7 @@ pub(crate) static WORKFLOW: Object = Object {
         field(
             "connections",
             Map(&Shape::Object(&CONNECTION)),
-            "Connections by name, for `sql` and `http` tasks.",
+            "Connections by name, for `sql` tasks.",
         ),
         field(
             "pools",
@@ -227,7 +227,7 @@ static CONNECTION: Object = Object {
         required(
             "url",
             Text,
-            "Where it leads, such as sqlite:///warehouse.db (a template of `var`, `secret` and `params`).",
+            "Where it leads: sqlite:warehouse.db counts from the folder of the workflow, sqlite:///data/warehouse.db is absolute (a template of `var`, `secret` and `params`).",
         ),
         field("options", Mapping, "What the driver understands besides."),
     ],
@@ -338,8 +338,8 @@ pub(crate) static HOOK: Object = Object {
         field("workflow", WORKFLOW_CALL, "Starts a run of another workflow."),
         field("when", WHEN, "Run only if this expression is true."),
         only(&["python", "workflow"], "with", Mapping, "Arguments (templates)."),
-        only(&["sql", "http"], "connection", Name, "Connection to use."),
-        only(&["sql", "http"], "expect", Any, "What the result must be."),
+        only(&["sql"], "connection", Name, "Connection to use."),
+        only(&["sql"], "expect", Any, "What the first value of the last result must be."),
         only(PROCESSES, "env", Map(&Scalar), "Environment variables (templates)."),
         only(PROCESSES, "folder", Text, "Working folder (a template)."),
         field("must_succeed", Bool, "Its failure fails what it hangs on."),
@@ -362,8 +362,8 @@ static CHECK: Object = Object {
             "Whether a failed check holds back the task's readers; true when absent.",
         ),
         only(&["python"], "with", Mapping, "Arguments (templates)."),
-        only(&["sql", "http"], "connection", Name, "Connection to use."),
-        only(&["sql", "http"], "expect", Any, "What the result must be."),
+        only(&["sql"], "connection", Name, "Connection to use."),
+        only(&["sql"], "expect", Any, "What the first value of the last result must be."),
         field("env", Map(&Scalar), "Environment variables (templates)."),
         field("folder", Text, "Working folder (a template)."),
         field("timeout", Duration, "Running time of one attempt."),
@@ -411,7 +411,7 @@ static SQL_OBJECT: Object = Object {
     one_of: &[],
     fields: &[
         required("statement", Text, "The statement; every `{{ }}` is bound, `| raw` inserts text."),
-        field("expect", Any, "What its only value must be."),
+        field("expect", Any, "What the first value of its last result must be."),
         field("connection", Name, "Connection to use."),
         field("max_rows", COUNT, "Most rows kept as the result."),
     ],
@@ -435,24 +435,14 @@ static HTTP_OBJECT: Object = Object {
         field("body", Text, "Body as text (a template)."),
         field(
             "expect",
-            OneOf(&[STATUS, List(&STATUS), Shape::Object(&HTTP_EXPECT)]),
-            "What the answer must be; any 2xx when absent.",
+            OneOf(&[STATUS, List(&STATUS)]),
+            "Statuses that are a success; any 2xx when absent.",
         ),
+        field("timeout", Duration, "How long the whole exchange may take; 60s when absent."),
     ],
 };
 
 const STATUS: Shape = Integer { min: 100, max: 599 };
-static HTTP_EXPECT: Object = Object {
-    name: "http_expect",
-    doc: "an expected answer",
-    one_of: &[],
-    fields: &[
-        field("status", OneOf(&[STATUS, List(&STATUS)]), "Accepted statuses."),
-        field("json", Any, "What the body must be."),
-        field("contains", Text, "What the body must contain."),
-    ],
-};
-
 const APPROVAL: Shape = OneOf(&[Bool, Null, Text, Shape::Object(&APPROVAL_OBJECT)]);
 static APPROVAL_OBJECT: Object = Object {
     name: "approval",
@@ -577,8 +567,8 @@ pub(crate) static TASK: Object = Object {
         field("when", WHEN, "Skip unless this expression is true."),
         field("map", MAP, "One instance for each item (`item`, `index`)."),
         only(&["python", "workflow"], "with", Mapping, "Arguments (templates)."),
-        only(&["sql", "http"], "connection", Name, "Connection to use."),
-        only(&["sql", "http"], "expect", Any, "What the result must be."),
+        only(&["sql"], "connection", Name, "Connection to use."),
+        only(&["sql"], "expect", Any, "What the first value of the last result must be."),
         field("retries", RETRIES, "Further attempts after a failure."),
         field("timeout", Duration, "Running time of one attempt."),
         field("total_timeout", Duration, "From the first start to the end, over all attempts."),

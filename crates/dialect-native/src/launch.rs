@@ -1,6 +1,7 @@
 //! What executors get to run.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use kobza_engine::Launch;
 use kobza_expr::native::{self, Context, TemplateError};
@@ -130,9 +131,9 @@ fn body(
         }
         Body::Sql { statement, connection, expect, max_rows } => {
             let text = native::render_sql(statement, context).map_err(in_field("sql"))?;
-            let connection = find_connection(connection, base, facts, context, secrets)?;
+            let (url, options_of) = find_connection(connection, base, facts, secrets)?;
             let mut call = json!({
-                "connection": connection, "statement": text.statement, "params": text.params,
+                "url": url, "statement": text.statement, "params": text.params,
             });
             if let Some(expect) = expect {
                 call["expect"] =
@@ -141,19 +142,19 @@ fn body(
             if let Some(rows) = max_rows {
                 call["max_rows"] = json!(rows);
             }
+            if let Some(seconds) = options_of.get("busy_timeout_s") {
+                call["busy_timeout_s"] = seconds.clone();
+            }
             builtin(options, "sql", &call, out);
         }
-        Body::Http { url, method, headers, query, json: value, body, connection, expect } => {
-            let call = http(
-                (url, method, headers, query),
-                value.as_ref(),
-                body.as_ref(),
-                expect.as_ref(),
-                context,
-            )?;
-            let mut call = call;
-            if let Some(name) = connection {
-                call["connection"] = find_connection(name, base, facts, context, secrets)?;
+        Body::Http { url, method, headers, query, json: value, body, expect, timeout_ms } => {
+            let request = (url.as_str(), method.as_str(), headers.as_slice(), query.as_slice());
+            let mut call = http(request, value.as_ref(), body.as_ref(), context)?;
+            if !expect.is_empty() {
+                call["expect"] = json!(expect);
+            }
+            if let Some(ms) = timeout_ms {
+                call["timeout_s"] = json!(Duration::from_millis(*ms).as_secs_f64());
             }
             builtin(options, "http", &call, out);
         }
@@ -189,11 +190,15 @@ fn body(
     Ok("process")
 }
 
-/// A hidden subcommand of this binary, its call on the standard input: a command line can be read
-/// by everyone on the machine.
+/// A hidden subcommand of this binary (found by the executor where the options do not name it), its
+/// call on the standard input: a command line can be read by everyone on the machine.
 fn builtin(options: &Options, what: &str, call: &Json, out: &mut LaunchSpec) {
-    out.program = options.self_exe.clone();
-    out.args = vec!["exec".to_owned(), what.to_owned()];
+    if options.self_exe.is_empty() {
+        out.program = format!("@{what}");
+    } else {
+        out.program = options.self_exe.clone();
+        out.args = vec!["exec".to_owned(), what.to_owned()];
+    }
     out.stdin = Some(call.to_string());
 }
 
@@ -203,7 +208,6 @@ fn http(
     (url, method, headers, query): Request<'_>,
     value: Option<&Json>,
     body: Option<&String>,
-    expect: Option<&Json>,
     context: &Context,
 ) -> Result<Json, String> {
     let pairs = |list: &[(String, String)], field: &str| {
@@ -229,24 +233,20 @@ fn http(
     if let Some(body) = body {
         call["body"] = json!(native::render_text(body, context).map_err(in_field("body"))?);
     }
-    if let Some(expect) = expect {
-        call["expect"] = native::render_json(expect, context).map_err(in_field("expect"))?;
-    }
     Ok(call)
 }
 
-/// A connection of the workflow, else of the namespace. Relative SQLite files count from the base
-/// folder.
+/// Address and options of a connection: the workflow's, else the namespace's. Relative SQLite files
+/// count from the base folder.
 fn find_connection(
     name: &str,
     base: Option<&Path>,
     facts: &dyn Facts,
-    context: &Context,
     secrets: &mut Vec<String>,
-) -> Result<Json, String> {
+) -> Result<(String, Json), String> {
     let workflow = facts.workflow();
     let shared = Shared::deserialize(&workflow.source).map_err(|e| e.to_string())?;
-    let mut connection = match shared.connections.get(name) {
+    let connection = match shared.connections.get(name) {
         Some(declared) => {
             let mut reads = crate::spec::Reads::default();
             let mut all = Vec::new();
@@ -258,7 +258,6 @@ fn find_connection(
                     reads.secrets.extend(references.below("secret").map(first));
                 }
             }
-            let _ = context;
             let (values, found) = shared_values(&reads, facts);
             secrets.extend(found);
             native::render_json(declared, &values)
@@ -270,18 +269,22 @@ fn find_connection(
             .ok_or_else(|| format!("there is no connection `{name}`"))?,
     };
     hide(&connection, secrets);
-    if let Some(url) = connection.get("url").and_then(Json::as_str) {
-        let local = url.strip_prefix("sqlite://").or_else(|| url.strip_prefix("sqlite:"));
-        if let Some(path) = local {
-            // `sqlite:///x` is a path relative to the base, `sqlite:////x` an absolute one.
-            let path = path.strip_prefix('/').unwrap_or(path);
-            if !path.is_empty() && path != ":memory:" {
-                connection["path"] = json!(resolve(base, path));
-            }
-        }
+    let url = connection
+        .get("url")
+        .and_then(Json::as_str)
+        .ok_or_else(|| format!("the connection `{name}` has no url"))?;
+    let options = connection.get("options").cloned().unwrap_or(Json::Null);
+    Ok((local_url(url, base), options))
+}
+
+/// An SQLite address with its path made absolute; others are left alone.
+fn local_url(url: &str, base: Option<&Path>) -> String {
+    let Some(rest) = url.strip_prefix("sqlite:") else { return url.to_owned() };
+    let path = rest.strip_prefix("//").unwrap_or(rest);
+    if path.is_empty() || path.starts_with(":memory:") {
+        return url.to_owned();
     }
-    connection["name"] = json!(name);
-    Ok(connection)
+    format!("sqlite:{}", resolve(base, path))
 }
 
 fn shared_values(reads: &crate::spec::Reads, facts: &dyn Facts) -> (Context, Vec<String>) {

@@ -105,6 +105,8 @@ impl Finding {
     }
 }
 
+const NAME_HINT: &str = "letters, digits, `-`, `_` and spaces within are fine";
+
 /// A field's path below `parent`.
 pub(crate) fn below(parent: &str, name: &str) -> String {
     let name = shown(name);
@@ -134,7 +136,7 @@ impl Shape {
             },
             (Self::Name, Tree::Text(text)) => {
                 if let Err(error) = validate_name(text) {
-                    out.push(Finding::at(value, path, error.to_string()));
+                    out.push(Finding::at(value, path, error.to_string()).hint(NAME_HINT));
                 }
             }
             (Self::Asset, Tree::Text(text)) => {
@@ -172,7 +174,7 @@ impl Shape {
                 for (key, item) in fields {
                     let path = below(path, &key.text);
                     if let Err(error) = validate_name(&key.text) {
-                        out.push(Finding::at_key(key, &path, error.to_string()));
+                        out.push(Finding::at_key(key, &path, error.to_string()).hint(NAME_HINT));
                     }
                     shape.check(item, &path, out);
                 }

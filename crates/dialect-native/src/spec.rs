@@ -81,10 +81,11 @@ pub enum Body {
         json: Option<Json>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         body: Option<String>,
+        /// Accepted statuses; none: 200 to 299.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        expect: Vec<u16>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        connection: Option<String>,
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        expect: Option<Json>,
+        timeout_ms: Option<u64>,
     },
     /// Leaf kind `suspend`.
     Suspend {

@@ -162,18 +162,18 @@ fn nul_and_huge_values_do_not_reach_a_shell() {
 #[test]
 fn sql_binds() {
     let table: &[(&str, Json, &str, Json)] = &[
-        ("select {{ v }}", json!("x' or 1=1"), "select ?1", json!(["x' or 1=1"])),
-        ("select '{{ v }}'", json!(5), "select ?1", json!(["5"])),
-        ("a like '%{{ v }}%'", json!("'"), "a like ('%' || ?1 || '%')", json!(["'"])),
-        ("a in ({{ v }})", json!([1, "b"]), "a in (?1, ?2)", json!([1, "b"])),
+        ("select {{ v }}", json!("x' or 1=1"), "select $1", json!(["x' or 1=1"])),
+        ("select '{{ v }}'", json!(5), "select $1", json!(["5"])),
+        ("a like '%{{ v }}%'", json!("'"), "a like ('%' || $1 || '%')", json!(["'"])),
+        ("a in ({{ v }})", json!([1, "b"]), "a in ($1, $2)", json!([1, "b"])),
         ("a in ({{ v }})", json!([]), "a in (NULL)", json!([])),
-        ("{{ v }}, {{ v }}", json!(null), "?1, ?2", json!([null, null])),
-        ("select {{ v }}", json!({"a": [1]}), "select ?1", json!(["{\"a\":[1]}"])),
+        ("{{ v }}, {{ v }}", json!(null), "$1, $2", json!([null, null])),
+        ("select {{ v }}", json!({"a": [1]}), "select $1", json!(["{\"a\":[1]}"])),
         ("select 1 -- {{ v }}\n, 2", json!("\ndrop"), "select 1 -- \n, 2", json!([])),
         ("select /* {{ v }} */ 1", json!("*/ drop"), "select /*  */ 1", json!([])),
         ("select * from {{ v | ident }}", json!("a\"b"), "select * from \"a\"\"b\"", json!([])),
         ("select * from {{ v | raw }}", json!("a.b"), "select * from a.b", json!([])),
-        ("select 'it''s', {{ v }}", json!(1.5), "select 'it''s', ?1", json!([1.5])),
+        ("select 'it''s', {{ v }}", json!(1.5), "select 'it''s', $1", json!([1.5])),
     ];
     for (template, value, statement, params) in table {
         let text = render_sql(template, &context(json!({ "v": value }))).unwrap();
@@ -268,6 +268,13 @@ fn errors_say_what_and_where() {
         assert_eq!(error.line, 2, "{error:?}");
     }
     assert!(check_expression("a ==").is_err());
+    let error = check("{{ 'a|b' }} {{ x | upper }}\n{{ y | uper }}", Mode::Shell).unwrap_err();
+    assert_eq!((error.line, error.column), (2, 8));
+    assert_eq!(error.message, "there is no filter `uper`");
+    assert!(check("{{ x | ident }}", Mode::Shell).is_err());
+    assert!(check("{{ x | ident }}", Mode::Sql).is_ok());
+    assert_eq!(check_expression("x | nosuch").unwrap_err().column, 5);
+    assert!(check_expression("x | default('|nosuch') | length > 1").is_ok());
     assert!(render_text("{{ 'x' * 99999999 }}", &c).is_err());
 }
 

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::Compiler;
 use super::templates::{Collected, Scope};
-use crate::document::{Located, Tree};
+use crate::document::Located;
 use crate::quantity::parse_duration_ms;
 use crate::shape::{Finding, below};
 use crate::spec::{Body, Wait};
@@ -51,7 +51,7 @@ impl<'a> Compiler<'a> {
             "shell" => ("shell", self.shell(spec, &at, scope, out)),
             "python" => ("python", self.python(value, spec, (path, &at), scope, out, check)),
             "sql" => ("sql", self.sql(value, spec, (path, &at), scope, out, check)),
-            "http" => ("http", self.http(value, spec, (path, &at), scope, out)),
+            "http" => ("http", self.http(spec, &at, scope, out)),
             "approval" | "suspend" => {
                 ("suspend", self.suspend(spec, &at, kind == "approval", scope, out))
             }
@@ -194,7 +194,7 @@ impl<'a> Compiler<'a> {
         let connection = self.connection(value, spec, path);
         if connection.is_none() {
             self.error(Finding::at(spec, at, "does not say in which database").hint(
-                "add `connection: name`, with `connections: {name: {url: \"sqlite:///file\"}}`",
+                "add `connection: name`, with `connections: {name: {url: \"sqlite:file.db\"}}`",
             ));
         }
         let expect = spec.get("expect").or_else(|| value.get("expect"));
@@ -211,9 +211,8 @@ impl<'a> Compiler<'a> {
 
     fn http(
         &mut self,
-        value: &'a Located,
         spec: &'a Located,
-        (path, at): (&str, &str),
+        at: &str,
         scope: &Scope<'_, 'a>,
         out: &mut Collected,
     ) -> Body {
@@ -231,8 +230,9 @@ impl<'a> Compiler<'a> {
             );
         }
         let has_body = spec.get("json").is_some() || spec.get("body").is_some();
-        let expect = spec.get("expect").or_else(|| value.get("expect"));
-        let connection = self.connection_if_named(value, spec, path);
+        let expect = spec.get("expect");
+        let one = expect.map_or(&[][..], std::slice::from_ref);
+        let statuses = if one.iter().any(Located::is_list) { one[0].items() } else { one };
         Body::Http {
             url: url.text().unwrap_or_default().to_owned(),
             method: text(spec, "method")
@@ -241,24 +241,12 @@ impl<'a> Compiler<'a> {
             query: pairs(spec.get("query")),
             json: spec.get("json").map(Located::json),
             body: text(spec, "body"),
-            connection,
-            expect: expect.map(|e| match &e.tree {
-                Tree::Map(_) => e.json(),
-                Tree::List(_) => json!({"status": e.json()}),
-                _ => json!({"status": [e.json()]}),
-            }),
+            expect: statuses
+                .iter()
+                .filter_map(|status| u16::try_from(status.integer()?).ok())
+                .collect(),
+            timeout_ms: spec.get("timeout").and_then(parse_duration_ms),
         }
-    }
-
-    /// An HTTP task has a connection only when it says so itself: defaults are for `sql`.
-    fn connection_if_named(
-        &mut self,
-        value: &'a Located,
-        spec: &'a Located,
-        path: &str,
-    ) -> Option<String> {
-        value.get("connection")?;
-        self.connection(value, spec, path)
     }
 
     fn suspend(

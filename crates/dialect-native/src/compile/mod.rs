@@ -64,6 +64,9 @@ pub(crate) fn compile<'a>(
     ((!failed).then_some(workflow), located_in(file, errors), located_in(file, warnings), pools)
 }
 
+/// Where nothing more exact can be said.
+const GENERAL_HINT: &str = "`kobza schema` prints every field with its form and meaning";
+
 /// Findings as diagnostics, in order of their place, each once.
 pub(crate) fn located_in(file: &str, findings: Vec<Finding>) -> Vec<Diagnostic> {
     let mut all: Vec<Diagnostic> = findings
@@ -74,7 +77,7 @@ pub(crate) fn located_in(file: &str, findings: Vec<Finding>) -> Vec<Diagnostic> 
             column: f.column.max(1),
             field: f.field,
             message: f.message,
-            hint: f.hint,
+            hint: f.hint.or_else(|| Some(GENERAL_HINT.to_owned())),
         })
         .collect();
     all.sort_by(|a, b| (a.line, a.column, &a.field).cmp(&(b.line, b.column, &b.field)));

@@ -313,8 +313,16 @@ impl<'a> Compiler<'a> {
                 let number = u32::try_from(place).unwrap_or(u32::MAX);
                 return (MapSpec::Like(number), ExpansionBy::Like(node_no(place)));
             }
-            let message = format!("there is no mapped task `{}`", shown(name));
-            let hint = suggest(name, names.members.visible(&draft.prefix));
+            let (message, hint) = match names.members.find(&draft.prefix, name) {
+                Some(_) => (
+                    format!("`{}` has no `map` of its own", shown(name)),
+                    Some("name a mapped task, or write the items here".to_owned()),
+                ),
+                None => (
+                    format!("there is no task `{}`", shown(name)),
+                    suggest(name, names.members.visible(&draft.prefix)),
+                ),
+            };
             self.error(Finding::at(like, &below(path, "like"), message).maybe_hint(hint));
             return (MapSpec::Range(0), ExpansionBy::Static(0));
         }

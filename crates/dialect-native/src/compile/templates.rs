@@ -176,7 +176,8 @@ impl Compiler<'_> {
                     "item" | "index" => Some("only tasks with `map` have it".to_owned()),
                     _ => suggest(root, scope.names.iter().copied()),
                 };
-                self.error(Finding::at(value, path, message).maybe_hint(hint));
+                let finding = self.at_text(value, path, root, message).maybe_hint(hint);
+                self.error(finding);
             }
         }
         if references.uses("item") || references.uses("index") {
@@ -216,7 +217,8 @@ impl Compiler<'_> {
             let hint = suggest(name, self.params.iter().map(String::as_str))
                 .unwrap_or_else(|| format!("declare it: `params: {{{name}: {{type: string}}}}`"));
             let message = format!("the workflow has no parameter `{}`", shown(name));
-            self.error(Finding::at(value, path, message).hint(hint));
+            let finding = self.at_text(value, path, &format!("params.{name}"), message).hint(hint);
+            self.error(finding);
         }
     }
 
@@ -247,9 +249,24 @@ impl Compiler<'_> {
             match names.read(place, reference) {
                 Ok(reads) => reads.into_iter().for_each(&mut add),
                 Err((message, hint)) => {
-                    self.findings.push(Finding::at(value, path, message).maybe_hint(hint));
+                    let written = format!("tasks.{reference}");
+                    let finding = self.at_text(value, path, &written, message).maybe_hint(hint);
+                    self.findings.push(finding);
                 }
             }
         }
+    }
+
+    /// A finding about a name in a text: at the name, where it stands literally.
+    fn at_text(&self, value: &Located, path: &str, name: &str, message: String) -> Finding {
+        let mut finding = Finding::at(value, path, message);
+        if let Some(text) = value.text()
+            && let Some(offset) = text.find(name)
+        {
+            let line = text[..offset].matches('\n').count() + 1;
+            let column = text[..offset].rsplit('\n').next().unwrap_or("").chars().count() + 1;
+            (finding.line, finding.column) = self.place_in(value, line, column);
+        }
+        finding
     }
 }

@@ -110,6 +110,7 @@ fn reserved() -> minijinja::Error {
 /// Compiles a template without rendering it and tells which names it looks at.
 pub fn check(source: &str, mode: Mode) -> Result<References, TemplateError> {
     let template = compile(source, mode)?;
+    filters_exist(source, source, mode)?;
     Ok(References::new(template.undeclared_variables(true)))
 }
 
@@ -126,6 +127,7 @@ pub fn check_expression(source: &str) -> Result<References, TemplateError> {
     let compiled = TEXT
         .compile_expression(expression)
         .map_err(|e| TemplateError::from_engine(&e, expression))?;
+    filters_exist(expression, &format!("{{{{{expression}"), Mode::Text)?;
     Ok(References::new(compiled.undeclared_variables(true)))
 }
 
@@ -268,4 +270,92 @@ impl Raw {
     pub(super) fn value(text: &str) -> Value {
         Value::from_object(Self(Arc::from(text)))
     }
+}
+
+/// The engine finds out about an unknown filter only when it meets it while rendering; this looks
+/// for them before.
+fn unknown_filter(source: &str, mode: Mode) -> Option<(usize, String)> {
+    let mut rest = source;
+    let mut base = 0;
+    while let Some(open) = rest.find("{{").into_iter().chain(rest.find("{%")).min() {
+        let code_at = base + open + 2;
+        let after = &rest[open + 2..];
+        let length = code_length(after);
+        for (at, name) in filter_names(&after[..length]) {
+            if !has_filter(mode, name) {
+                return Some((code_at + at, name.to_owned()));
+            }
+        }
+        base = code_at + length;
+        rest = &source[base..];
+    }
+    None
+}
+
+/// Up to the closing braces, texts in quotes left out.
+fn code_length(code: &str) -> usize {
+    let mut quote = None;
+    let mut last = '\0';
+    for (at, c) in code.char_indices() {
+        match quote {
+            Some(q) if c == q && last != '\\' => quote = None,
+            Some(_) => {}
+            None if c == '"' || c == '\'' => quote = Some(c),
+            None if c == '}' && (last == '}' || last == '%') => return at,
+            None => {}
+        }
+        last = if last == '\\' && c == '\\' { '\0' } else { c };
+    }
+    code.len()
+}
+
+/// Names after a `|`, with their places.
+fn filter_names(code: &str) -> Vec<(usize, &str)> {
+    let mut found = Vec::new();
+    let mut quote = None;
+    let mut last = '\0';
+    for (at, c) in code.char_indices() {
+        match quote {
+            Some(q) if c == q && last != '\\' => quote = None,
+            Some(_) => {}
+            None if c == '"' || c == '\'' => quote = Some(c),
+            None if c == '|' => {
+                let after = &code[at + 1..];
+                let name = after.trim_start();
+                let begin = at + 1 + (after.len() - name.len());
+                let end =
+                    name.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(name.len());
+                if end > 0 {
+                    found.push((begin, &name[..end]));
+                }
+            }
+            None => {}
+        }
+        last = if last == '\\' && c == '\\' { '\0' } else { c };
+    }
+    found
+}
+
+fn has_filter(mode: Mode, name: &str) -> bool {
+    let probe = format!("0|{name}");
+    match of(mode).compile_expression(&probe) {
+        Ok(expression) => !matches!(
+            expression.eval(Value::from(())),
+            Err(error) if error.kind() == minijinja::ErrorKind::UnknownFilter
+        ),
+        // Something that is no filter's name: the compiler has judged it already.
+        Err(_) => true,
+    }
+}
+
+fn filters_exist(source: &str, code: &str, mode: Mode) -> Result<(), TemplateError> {
+    let Some((at, name)) = unknown_filter(code, mode) else { return Ok(()) };
+    let at = at.saturating_sub(code.len() - source.len());
+    let (line, column) = super::error::position(source, at);
+    Err(TemplateError {
+        line,
+        column,
+        ..TemplateError::new(format!("there is no filter `{name}`"))
+    }
+    .hint("dates: date, ds, ds_nodash, ts, days(n), hours(n); text: upper, trim, replace, …"))
 }

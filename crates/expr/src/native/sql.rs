@@ -6,7 +6,8 @@ use super::TemplateError;
 use super::engine::MARK;
 use super::shell::{as_text, mark};
 
-/// A statement with numbered parameters (`?1`, `?2`, …) and their values.
+/// A statement with numbered parameters and their values. `$1`, `$2`, … is what both SQLite and
+/// PostgreSQL read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SqlText {
     pub statement: String,
@@ -110,7 +111,7 @@ fn quoted(rest: &str, quote: char) -> usize {
 impl SqlText {
     fn bind(&mut self, value: Json) {
         self.params.push(value);
-        self.statement.push_str(&format!("?{}", self.params.len()));
+        self.statement.push_str(&format!("${}", self.params.len()));
     }
 
     /// An unquoted list is several parameters, as `in (…)` wants.
