@@ -22,6 +22,7 @@ import os
 import platform
 import signal
 import sys
+import sysconfig
 import threading
 import time
 import types
@@ -29,7 +30,7 @@ from collections.abc import Callable
 from typing import Any
 
 from . import PROTOCOL, failure, loading, worker
-from .wire import BadFrame, Channel, Closed
+from .wire import BadFrame, Channel, Closed, own_channel
 
 #: Seconds that imports may take when the host does not say.
 IMPORT_TIMEOUT_DEFAULT = 60.0
@@ -178,8 +179,14 @@ def _imports(message: dict[str, Any]) -> dict[str, Any]:
 
 
 def _source_files() -> list[list[Any]]:
-    """The user's own source files among the loaded modules, as they are now."""
+    """The user's own source files among the loaded modules, and the folders of packages, as they
+    are now."""
     found = {}
+    # An installation changes the folder of packages.
+    for folder in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}:
+        if os.path.isdir(folder):
+            status = os.stat(folder)
+            found[folder] = [folder, status.st_mtime_ns, status.st_size]
     for module in list(sys.modules.values()):
         path = getattr(module, "__file__", None)
         if not isinstance(path, str) or failure.is_machinery(path) or failure.is_library(path):
@@ -331,7 +338,7 @@ def _be_worker(fd: int, tasks: int) -> None:
 
 
 def main(fd: int) -> int:
-    os.set_inheritable(fd, False)
+    fd = own_channel(fd)
     # The host ends a parent by closing its channel; a terminal's signals are not meant for it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     return serve(Channel.from_fd(fd))

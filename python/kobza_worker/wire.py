@@ -7,6 +7,7 @@ first byte, so whoever has the whole frame has them too, and frames keep their o
 from __future__ import annotations
 
 import array
+import fcntl
 import json
 import os
 import socket
@@ -104,3 +105,16 @@ class Channel:
         taken = bytes(buffer[:count])
         del buffer[:count]
         return taken
+
+
+def own_channel(fd: int) -> int:
+    """Takes over the descriptor of a channel. A host may pass it as the standard input: then it
+    moves away, and the standard input becomes empty."""
+    if fd > 2:
+        os.set_inheritable(fd, False)
+        return fd
+    moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, fd)
+    os.close(null)
+    return moved

@@ -36,13 +36,12 @@ import json
 import os
 import resource
 import signal
-import socket
 import sys
 import threading
 from typing import Any
 
 from . import failure, loading, runner
-from .wire import BadFrame, Channel, Closed
+from .wire import BadFrame, Channel, Closed, own_channel
 
 #: Longest outputs accepted when the task does not say, in bytes of JSON.
 OUTPUT_BYTES_DEFAULT = 4 << 20
@@ -359,6 +358,4 @@ def main(fd: int, tasks: int) -> int:
     """A worker in a clean interpreter."""
     prepare_streams()
     after_fork()
-    channel = Channel(socket.socket(fileno=fd))
-    os.set_inheritable(fd, False)
-    return serve(channel, tasks)
+    return serve(Channel.from_fd(own_channel(fd)), tasks)

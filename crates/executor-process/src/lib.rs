@@ -10,11 +10,13 @@ mod clock;
 mod executor;
 mod procfs;
 mod shim;
+mod warm;
 mod wire;
 
 pub use builtin::{exec_http_main, exec_sql_main};
 pub use executor::{ProcessExecutor, ProcessOptions, StartError};
-pub use shim::shim_main;
+pub use shim::{shim_main, shim_main_with};
+pub use warm::{MakeWarm, Warm, WarmBody, WarmEvent, WarmSetup};
 
 /// Program of a `LaunchSpec` that runs the `sql` body (this binary's `exec sql`): a JSON spec on its
 /// standard input.

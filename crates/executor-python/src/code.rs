@@ -24,7 +24,11 @@ impl Imported {
         let files = report.as_array().map(Vec::as_slice).unwrap_or_default();
         let files = files.iter().filter_map(|file| {
             let modified = file.get(1)?.as_i64()?;
-            Some((PathBuf::from(file.get(0)?.as_str()?), i128::from(modified), file.get(2)?.as_u64()?))
+            Some((
+                PathBuf::from(file.get(0)?.as_str()?),
+                i128::from(modified),
+                file.get(2)?.as_u64()?,
+            ))
         });
         Self { files: files.collect(), looked: None }
     }

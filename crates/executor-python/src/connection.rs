@@ -42,8 +42,7 @@ impl Connection {
     pub(crate) fn pair() -> io::Result<(Self, OwnedFd)> {
         let (ours, theirs) = UnixStream::pair()?;
         ours.set_nonblocking(true)?;
-        let connection =
-            Self { stream: ours, incoming: Vec::new(), outgoing: VecDeque::new() };
+        let connection = Self { stream: ours, incoming: Vec::new(), outgoing: VecDeque::new() };
         Ok((connection, theirs.into()))
     }
 

@@ -18,6 +18,6 @@ pub mod sources;
 mod task;
 
 pub use environment::{BuildError, Builder};
-pub use pool::{Event, Pool, PoolOptions, Streams};
-pub use requirements::{Requirements, inline_requirements};
-pub use task::{Mode, PythonTask, TaskError};
+pub use pool::{Pool, PoolOptions};
+pub use requirements::{Requirements, Source, inline_requirements};
+pub use task::{Listed, Mode, PythonTask, TaskError};

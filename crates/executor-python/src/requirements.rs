@@ -133,7 +133,10 @@ pub fn inline_requirements(source: &str) -> Result<Option<Requirements>, BuildEr
     let table: toml::Table =
         text.parse().map_err(|e: toml::de::Error| BuildError::Inline(e.to_string()))?;
     let text_of = |value: &toml::Value, what: &str| {
-        value.as_str().map(str::to_owned).ok_or_else(|| BuildError::Inline(format!("{what} is no text")))
+        value
+            .as_str()
+            .map(str::to_owned)
+            .ok_or_else(|| BuildError::Inline(format!("{what} is no text")))
     };
     let lines = match table.get("dependencies") {
         None => Vec::new(),
@@ -185,7 +188,8 @@ mod tests {
             .hash()
         };
         assert_eq!(of(&["a"], None), of(&["a"], None));
-        let all = [of(&["a", "b"], None), of(&["ab"], None), of(&["a"], Some("3.12")), of(&["a"], None)];
+        let all =
+            [of(&["a", "b"], None), of(&["ab"], None), of(&["a"], Some("3.12")), of(&["a"], None)];
         let distinct: std::collections::BTreeSet<_> = all.iter().collect();
         assert_eq!(distinct.len(), all.len());
     }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use kobza_executor_process::WarmBody;
 use kobza_model::Json;
 use kobza_runtime::LaunchSpec;
 use serde::{Deserialize, Serialize};
@@ -114,7 +115,8 @@ impl PythonTask {
     }
 
     /// The description for the worker. `environment` comes on top of the parent's.
-    pub(crate) fn describe(&self, spec: &LaunchSpec, streams: &crate::Streams) -> Json {
+    pub(crate) fn describe(&self, body: &WarmBody) -> Json {
+        let spec = &body.spec;
         let mut task = Map::new();
         let mut put = |name: &str, value: Json| {
             if !value.is_null() {
@@ -129,7 +131,7 @@ impl PythonTask {
         put("runner", json!(self.runner.as_deref().unwrap_or(RUNNER)));
         put("args", self.args.clone());
         put("context", self.context.clone());
-        let environment: Map<String, Json> = streams
+        let environment: Map<String, Json> = body
             .environment
             .iter()
             .map(|(name, value)| (name.clone(), Json::from(value.as_str())))
@@ -138,15 +140,14 @@ impl PythonTask {
         if spec.clear_env {
             put("clear_env", json!(true));
         }
-        put("folder", json!(streams.folder));
+        put("folder", json!(body.folder));
         put("umask", json!(spec.umask));
-        put("user", json!(spec.user));
         if spec.memory_bytes.is_some() || spec.cpu_seconds.is_some() {
             let limits =
                 json!({"memory_bytes": spec.memory_bytes, "cpu_seconds": spec.cpu_seconds});
             put("limits", limits);
         }
-        put("output", json!(streams.output));
+        put("output", json!(body.output));
         put("output_bytes", json!(spec.output_bytes));
         Json::Object(task)
     }

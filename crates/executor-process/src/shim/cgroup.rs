@@ -74,6 +74,11 @@ impl Cgroup {
         OpenOptions::new().write(true).open(self.folder.join("cgroup.procs"))
     }
 
+    /// Puts a process into it.
+    pub(super) fn enter(&self, pid: i32) -> std::io::Result<()> {
+        fs::write(self.folder.join("cgroup.procs"), pid.to_string())
+    }
+
     /// Kills everything in it at once.
     pub(super) fn kill(&self) {
         let _ = fs::write(self.folder.join("cgroup.kill"), "1");

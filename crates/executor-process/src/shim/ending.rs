@@ -38,6 +38,9 @@ impl Shim {
                 Ok(WaitStatus::StillAlive) | Err(_) => break,
                 Ok(_) => continue,
             };
+            if let Some(warm) = &mut self.warm {
+                warm.reaped(pid.as_raw());
+            }
             match self.mains.get(&pid.as_raw()) {
                 Some(&serial) if self.tasks.get(&serial).is_some_and(|t| t.exit.is_none()) => {
                     self.main_ended(serial, exit);
@@ -52,7 +55,7 @@ impl Shim {
         }
     }
 
-    fn main_ended(&mut self, serial: u64, exit: Exit) {
+    pub(super) fn main_ended(&mut self, serial: u64, exit: Exit) {
         let Some(task) = self.tasks.get_mut(&serial) else { return };
         task.exit = Some(exit);
         self.exited.insert(serial);
@@ -98,6 +101,9 @@ impl Shim {
     fn orphans(&self) -> Vec<i32> {
         let mut children = procfs::own_children();
         children.retain(|pid| {
+            if self.warm.as_ref().is_some_and(|warm| warm.owns(*pid)) {
+                return false;
+            }
             let main = self.mains.get(pid).and_then(|serial| self.tasks.get(serial));
             main.is_none_or(|task| task.exit.is_some())
         });
@@ -126,6 +132,9 @@ impl Shim {
 
     /// Ends a task from outside: politely first.
     pub(super) fn begin_end(&mut self, serial: u64, end: End) {
+        if self.abandon_warm(serial, end) {
+            return;
+        }
         let Some(task) = self.tasks.get_mut(&serial) else { return };
         if task.exit.is_none() && task.end.is_none() {
             task.end = Some(end);
@@ -191,7 +200,10 @@ impl Shim {
     fn finish(&mut self, serial: u64) {
         let Some(mut task) = self.tasks.remove(&serial) else { return };
         self.exited.remove(&serial);
-        self.mains.remove(&task.pid);
+        // The process may run another task by now.
+        if self.mains.get(&task.pid) == Some(&serial) {
+            self.mains.remove(&task.pid);
+        }
         if let Some(at) = task.deadline {
             self.deadlines.remove(&(at, serial));
         }

@@ -10,17 +10,19 @@ use std::time::{Duration, Instant};
 
 use kobza_blobs::{DEFAULT_LOG_BYTES, LogStream, LogSummary, LogWriter, Masker};
 use kobza_model::{Cause, LaunchId, Outcome};
+use kobza_runtime::LaunchSpec;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
 use super::client::Client;
 use super::host::Host;
 use super::output::LastLine;
-use super::spawn::{Spawned, is_builtin, spawn};
+use super::spawn::{Refused, Spawned, is_builtin, spawn};
 use super::spool::Spool;
 use super::task::{End, Kept, Step, Task, ended};
 use super::wake::Wake;
 use crate::clock::wall_now;
+use crate::warm::{MakeWarm, Warm};
 use crate::wire::{
     EventBody, Finished, FromShim, Hello, KillWord, LaunchCommand, PROTOCOL, SOCKET, ToShim, encode,
 };
@@ -41,12 +43,13 @@ const REMEMBERED: usize = 16 * 1024;
 const WAKE: u64 = 0;
 const LISTENER: u64 = 1;
 const CLIENT: u64 = 2;
+pub(super) const WARM: u64 = 3;
 const FIRST_TASK: u64 = 16;
 
 pub(super) struct Shim {
-    folder: PathBuf,
+    pub(super) folder: PathBuf,
     pub(super) host: Host,
-    epoll: Epoll,
+    pub(super) epoll: Epoll,
     wake: Wake,
     listener: UnixListener,
     client: Option<Client>,
@@ -70,10 +73,16 @@ pub(super) struct Shim {
     ending: bool,
     buffer: Vec<u8>,
     pub(super) scratch: Vec<u8>,
+    pub(super) make_warm: Option<MakeWarm>,
+    pub(super) warm: Option<Box<dyn Warm>>,
 }
 
 impl Shim {
-    pub(super) fn new(folder: PathBuf, listener: UnixListener) -> Result<Self, String> {
+    pub(super) fn new(
+        folder: PathBuf,
+        listener: UnixListener,
+        make_warm: Option<MakeWarm>,
+    ) -> Result<Self, String> {
         let host = Host::new(&folder)?;
         let spool = Spool::create(&folder).map_err(|e| format!("spool: {e}"))?;
         let wake = Wake::install().map_err(|e| format!("signals: {e}"))?;
@@ -105,6 +114,8 @@ impl Shim {
             ending: false,
             buffer: vec![0; READ_BYTES],
             scratch: Vec::new(),
+            make_warm,
+            warm: None,
         })
     }
 
@@ -124,6 +135,7 @@ impl Shim {
             }
             self.fire_deadlines(Instant::now());
             self.start_waiting();
+            self.poll_warm();
         }
         self.spool.flush();
         let _ = fs::remove_file(self.folder.join(SOCKET));
@@ -141,6 +153,8 @@ impl Shim {
                     self.ending = true;
                     self.end_all();
                 }
+                // What has begun must be known before it is found to have ended.
+                self.poll_warm();
                 self.reap();
             }
             LISTENER => self.accept(),
@@ -152,6 +166,7 @@ impl Shim {
                     self.read_client();
                 }
             }
+            WARM => self.poll_warm(),
             token => {
                 let stream = if token % 2 == 0 { LogStream::Stdout } else { LogStream::Stderr };
                 self.read_stream(token - token % 2, stream);
@@ -168,6 +183,9 @@ impl Shim {
         let mut until = self.deadlines.first().map(|(at, _)| *at);
         let mut sooner = |at: Instant| until = Some(until.map_or(at, |until| until.min(at)));
         if let Some(at) = self.flush_partial_at {
+            sooner(at);
+        }
+        if let Some(at) = self.warm.as_ref().and_then(|warm| warm.deadline()) {
             sooner(at);
         }
         if self.tasks.is_empty() && self.waiting.is_empty() {
@@ -334,7 +352,7 @@ impl Shim {
     }
 
     /// Reports a launch of which nothing was started.
-    fn never_ran(
+    pub(super) fn never_ran(
         &mut self,
         launch: LaunchId,
         (outcome, cause, message): (Outcome, Cause, Option<String>),
@@ -368,24 +386,49 @@ impl Shim {
                 return self.never_ran(launch, reason);
             }
         };
+        if self.make_warm.is_some() && spec.extra.get("python").is_some() {
+            return self.start_warm(launch, spec, log, masker);
+        }
         let spawned = match spawn(&mut self.host, launch, &spec) {
             Ok(spawned) => spawned,
-            Err(refused) => {
-                let message =
-                    masker.as_ref().map_or(refused.message.clone(), |m| m.mask(&refused.message));
-                let log_bytes = spec.log_bytes.unwrap_or(DEFAULT_LOG_BYTES);
-                LogWriter::new(log, log_bytes, None).note(&message, wall_now());
-                return self.never_ran(launch, (Outcome::Failed, refused.cause, Some(message)));
-            }
+            Err(refused) => return self.refused(launch, spec, log, masker, refused),
         };
+        let serial = self.hold(launch, spec, log, masker, spawned);
+        self.began(serial);
+    }
+
+    /// Reports a task that could not be started.
+    pub(super) fn refused(
+        &mut self,
+        launch: LaunchId,
+        spec: LaunchSpec,
+        log: PathBuf,
+        masker: Option<Masker>,
+        refused: Refused,
+    ) {
+        let message = masker.as_ref().map_or(refused.message.clone(), |m| m.mask(&refused.message));
+        let log_bytes = spec.log_bytes.unwrap_or(DEFAULT_LOG_BYTES);
+        LogWriter::new(log, log_bytes, None).note(&message, wall_now());
+        self.never_ran(launch, (Outcome::Failed, refused.cause, Some(message)));
+    }
+
+    /// Keeps a task whose streams are open. Answers its number.
+    pub(super) fn hold(
+        &mut self,
+        launch: LaunchId,
+        spec: LaunchSpec,
+        log: PathBuf,
+        masker: Option<Masker>,
+        spawned: Spawned,
+    ) -> u64 {
         let Spawned { pid, stdout, stderr, folder, output, cgroup } = spawned;
         let serial = self.serial;
         self.serial += 2;
-        self.spool.push(launch, EventBody::Started { pid: pid.unsigned_abs() });
         let now = Instant::now();
         let log = LogWriter::new(log, spec.log_bytes.unwrap_or(DEFAULT_LOG_BYTES), masker.as_ref());
         let builtin = is_builtin(&self.host, &spec);
-        let spec = Kept::of(spec, builtin);
+        let python = self.make_warm.is_some() && spec.extra.get("python").is_some();
+        let spec = Kept::of(spec, builtin, python);
         let task = Task {
             launch,
             pid,
@@ -404,11 +447,20 @@ impl Shim {
             cgroup,
             spec,
         };
-        let timeout = task.spec.timeout_ms;
-        self.mains.insert(pid, serial);
         self.known.insert(launch, serial);
         self.tasks.insert(serial, task);
-        if let Some(at) = timeout.and_then(|ms| now.checked_add(Duration::from_millis(ms))) {
+        serial
+    }
+
+    /// A task's process runs: its time counts from now.
+    pub(super) fn began(&mut self, serial: u64) {
+        let Some(task) = self.tasks.get(&serial) else { return };
+        self.mains.insert(task.pid, serial);
+        self.spool.push(task.launch, EventBody::Started { pid: task.pid.unsigned_abs() });
+        let timeout = task.spec.timeout_ms;
+        if let Some(at) =
+            timeout.and_then(|ms| Instant::now().checked_add(Duration::from_millis(ms)))
+        {
             self.set_step(serial, Step::Running, Some(at));
         }
     }

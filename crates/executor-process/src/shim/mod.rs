@@ -14,6 +14,7 @@ mod spawn;
 mod spool;
 mod task;
 mod wake;
+mod warm;
 
 use std::fs;
 use std::os::fd::AsFd;
@@ -24,6 +25,8 @@ use std::process::ExitCode;
 
 use loop_state::Shim;
 
+use crate::warm::MakeWarm;
+
 /// Runs a shim until it has nothing to do any more.
 ///
 /// `args` are those after the subcommand: `--dir <folder>`, the shim's own folder, made by the
@@ -31,7 +34,12 @@ use loop_state::Shim;
 /// as standard output: a shim is reachable from its first instant, and alive as long as the lock
 /// is held.
 pub fn shim_main(args: impl IntoIterator<Item = String>) -> ExitCode {
-    match run(args) {
+    shim_main_with(args, None)
+}
+
+/// As [`shim_main`], for a shim that also hosts bodies whose process `warm` starts.
+pub fn shim_main_with(args: impl IntoIterator<Item = String>, warm: Option<MakeWarm>) -> ExitCode {
+    match run(args, warm) {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
             eprintln!("kobza shim: {message}");
@@ -40,7 +48,7 @@ pub fn shim_main(args: impl IntoIterator<Item = String>) -> ExitCode {
     }
 }
 
-fn run(args: impl IntoIterator<Item = String>) -> Result<(), String> {
+fn run(args: impl IntoIterator<Item = String>, warm: Option<MakeWarm>) -> Result<(), String> {
     let folder = folder(args)?;
     let listener = listener()?;
     // Away from the server's terminal and process group. That it fails for a group leader (a shim
@@ -48,7 +56,7 @@ fn run(args: impl IntoIterator<Item = String>) -> Result<(), String> {
     let _ = nix::unistd::setsid();
     nix::sys::prctl::set_child_subreaper(true)
         .map_err(|e| format!("cannot adopt the orphans of tasks: {e}"))?;
-    Shim::new(folder, listener)?.run()
+    Shim::new(folder, listener, warm)?.run()
 }
 
 fn folder(args: impl IntoIterator<Item = String>) -> Result<PathBuf, String> {

@@ -15,10 +15,12 @@ use kobza_runtime::LaunchSpec;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::{Gid, Uid, User, getgrouplist};
+use nix::unistd::{Gid, Uid, User, getgrouplist, pipe2};
 
 use super::cgroup::Cgroup;
 use super::host::Host;
+use super::output::DEFAULT_OUTPUT_BYTES;
+use crate::warm::WarmBody;
 use crate::wire::{LAUNCH_VARIABLE, SHIM_VARIABLE};
 
 /// Where programs are looked for when the task's environment has no `PATH`.
@@ -61,7 +63,7 @@ impl Refused {
         Self { cause: Cause::Code, message: message.into() }
     }
 
-    fn infrastructure(message: impl Into<String>) -> Self {
+    pub(super) fn infrastructure(message: impl Into<String>) -> Self {
         Self { cause: Cause::Infrastructure, message: message.into() }
     }
 }
@@ -82,6 +84,79 @@ pub(super) fn spawn(
         host.remove_folder(folder);
     }
     result
+}
+
+/// What a task needs whose process another one starts: [`Spawned`] without a process, and what goes
+/// to the warm host.
+pub(super) fn prepare(
+    host: &mut Host,
+    launch: LaunchId,
+    spec: &LaunchSpec,
+) -> Result<(Spawned, WarmBody), Refused> {
+    let owner = match &spec.user {
+        Some(user) => owner(user)?,
+        None => None,
+    };
+    let folder = private_folder(host, launch, owner.is_some())?;
+    let result = prepare_in(host, launch, spec, owner.as_ref(), &folder);
+    if result.is_err() {
+        host.remove_folder(folder);
+    }
+    result
+}
+
+fn prepare_in(
+    host: &Host,
+    launch: LaunchId,
+    spec: &LaunchSpec,
+    owner: Option<&Owner>,
+    folder: &Path,
+) -> Result<(Spawned, WarmBody), Refused> {
+    write_files(folder, &spec.files, owner)?;
+    if let Some(owner) = owner {
+        chown(folder, Some(owner.uid.as_raw()), Some(owner.gid.as_raw()))
+            .map_err(|e| Refused::infrastructure(format!("{}: {e}", folder.display())))?;
+    }
+    let working = working_folder(spec, folder)?.to_path_buf();
+    let output = folder.join(OUTPUT_FILE);
+    let mut own = own_variables(host, launch, spec, owner, folder, &output)?;
+    let text = |value: OsString| {
+        value.into_string().map_err(|value| {
+            Refused::code(format!(
+                "a Python task cannot be given {}: it is not UTF-8",
+                value.display()
+            ))
+        })
+    };
+    let environment = own
+        .drain(..)
+        .map(|(name, value)| Ok((text(name)?, text(value)?)))
+        .collect::<Result<_, Refused>>()?;
+    let pipe = || -> Result<(File, OwnedFd), Refused> {
+        let failed = |e: nix::errno::Errno| Refused::infrastructure(format!("pipe: {e}"));
+        let (reader, writer) = pipe2(OFlag::O_CLOEXEC).map_err(failed)?;
+        fcntl(&reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(failed)?;
+        Ok((File::from(reader), writer))
+    };
+    let ((stdout, out), (stderr, err)) = (pipe()?, pipe()?);
+    let cgroup = spec.memory_bytes.and_then(|m| host.cgroups.limited(&launch.to_string(), m));
+    let mut spec = spec.clone();
+    if cgroup.is_some() {
+        // The group holds the tree; the worker need not limit each process.
+        spec.memory_bytes = None;
+    }
+    spec.output_bytes.get_or_insert(DEFAULT_OUTPUT_BYTES);
+    spec.user = owner.map(|owner| owner.name.clone());
+    let body = WarmBody {
+        spec,
+        stdout: out,
+        stderr: err,
+        environment,
+        folder: working,
+        output: output.clone(),
+    };
+    let folder = folder.to_path_buf();
+    Ok((Spawned { pid: 0, stdout, stderr, folder, output, cgroup }, body))
 }
 
 fn spawn_in(
@@ -240,6 +315,25 @@ fn environment(
     folder: &Path,
     output: &Path,
 ) -> Result<Vec<(OsString, OsString)>, Refused> {
+    let mut entries = own_variables(host, launch, spec, owner, folder, output)?;
+    if !spec.clear_env {
+        // Later entries win.
+        let mut all = host.environment.clone();
+        all.append(&mut entries);
+        return Ok(all);
+    }
+    Ok(entries)
+}
+
+/// What a task has on top of the shim's environment.
+fn own_variables(
+    host: &Host,
+    launch: LaunchId,
+    spec: &LaunchSpec,
+    owner: Option<&Owner>,
+    folder: &Path,
+    output: &Path,
+) -> Result<Vec<(OsString, OsString)>, Refused> {
     let mut entries: Vec<(OsString, OsString)> = Vec::new();
     let mut add = |name: &str, value: &OsStr| entries.push((name.into(), value.to_owned()));
     if let Some(owner) = owner {
@@ -261,12 +355,6 @@ fn environment(
     add("KOBZA_FOLDER", folder.as_os_str());
     add(LAUNCH_VARIABLE, launch.to_string().as_ref());
     add(SHIM_VARIABLE, host.folder.as_os_str());
-    if !spec.clear_env {
-        // Later entries win.
-        let mut all = host.environment.clone();
-        all.append(&mut entries);
-        return Ok(all);
-    }
     Ok(entries)
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use kobza_blobs::{LogWriter, Masker};
-use kobza_model::{Cause, LaunchId, Outcome};
+use kobza_model::{Cause, Json, LaunchId, Outcome};
 use kobza_runtime::LaunchSpec;
 use nix::sys::signal::Signal;
 
@@ -85,10 +85,12 @@ pub(super) struct Kept {
     pub capture_result: bool,
     /// A body that is part of this binary: its exit code and last words have a meaning.
     pub builtin: bool,
+    /// A Python function: its outputs tell how it ended.
+    pub python: bool,
 }
 
 impl Kept {
-    pub(super) fn of(spec: LaunchSpec, builtin: bool) -> Self {
+    pub(super) fn of(spec: LaunchSpec, builtin: bool, python: bool) -> Self {
         Self {
             timeout_ms: spec.timeout_ms,
             grace: spec.grace_ms.map_or(DEFAULT_GRACE, Duration::from_millis),
@@ -98,6 +100,7 @@ impl Kept {
             skip_exit_codes: spec.skip_exit_codes,
             capture_result: spec.capture_result,
             builtin,
+            python,
         }
     }
 }
@@ -154,6 +157,9 @@ impl Task {
             }
             Err(_) => {}
         }
+        if self.spec.python && self.end.is_none() {
+            python_ending(&mut finished);
+        }
         if let (Some(masker), Some(message)) = (&self.masker, &mut finished.message) {
             *message = masker.mask(message);
         }
@@ -209,6 +215,36 @@ impl Task {
 
     fn over_memory(&self) -> String {
         format!("killed: over its limit of {} bytes of memory", self.spec.memory_bytes.unwrap_or(0))
+    }
+}
+
+/// What the outputs of a Python function say of its end, beyond the exit code.
+fn python_ending(finished: &mut Finished) {
+    let take = |outputs: &mut Vec<(String, Json)>, key: &str| {
+        let at = outputs.iter().position(|(name, _)| name == key)?;
+        Some(outputs.remove(at).1)
+    };
+    let words = |value: &Json| value.as_str().map(str::to_owned);
+    if let Some(error) = take(&mut finished.outputs, "$error")
+        && finished.outcome == Outcome::Failed
+    {
+        finished.message = error.get("message").and_then(words).or(finished.message.take());
+        let cause = error.get("cause").and_then(Json::as_str).and_then(Cause::from_word);
+        finished.cause = cause.unwrap_or(finished.cause);
+    }
+    if finished.outcome != Outcome::Succeeded {
+        return;
+    }
+    if let Some(reason) = take(&mut finished.outputs, "$skip") {
+        finished.outcome = Outcome::Skipped;
+        finished.message = words(&reason).filter(|reason| !reason.is_empty());
+    } else if finished.outputs.is_empty() {
+        finished.outcome = Outcome::Failed;
+        finished.cause = Cause::Code;
+        finished.message = Some(
+            "the process ended before the function returned: something in it called os._exit"
+                .into(),
+        );
     }
 }
 

@@ -1,0 +1,190 @@
+//! A warm parent, as the pool sees it.
+
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use kobza_model::{Cause, Json};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use serde_json::json;
+
+use crate::code::Imported;
+use crate::connection::Connection;
+use crate::pool::Job;
+use crate::task::PythonTask;
+
+/// Bytes of a parent's own output that go into a message or a task's log.
+const LOG_TAIL_BYTES: u64 = 8 * 1024;
+/// What the host waits beyond the import's time limit, which the parent keeps itself.
+const IMPORT_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What parents are told apart by.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Key {
+    pub interpreter: String,
+    pub path: Vec<String>,
+    /// The module or file, as JSON.
+    pub load: String,
+}
+
+impl Key {
+    pub(crate) fn of(task: &PythonTask, interpreter: &Path) -> Self {
+        Self {
+            interpreter: interpreter.to_string_lossy().into_owned(),
+            path: task.path.clone(),
+            load: task.load().to_string(),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) enum State {
+    Importing {
+        /// When the host loses patience.
+        until: Instant,
+    },
+    Ready {
+        imported: Imported,
+        /// Why forking is unsafe, if it is.
+        spawn: Option<String>,
+    },
+}
+
+#[derive(Debug)]
+pub(crate) struct Parent {
+    pub key: Key,
+    pub connection: Connection,
+    pub pid: i32,
+    pub state: State,
+    pub resident_bytes: u64,
+    /// Jobs that wait for a worker that takes one task.
+    pub queue: VecDeque<Job>,
+    /// Jobs that wait for a worker that takes many.
+    pub reuse_queue: VecDeque<Job>,
+    /// Workers that were asked for, by request: answers come in order.
+    pub asked: VecDeque<Vec<u64>>,
+    pub idle: VecDeque<u64>,
+    pub reuse_idle: VecDeque<u64>,
+    /// Living workers for many tasks, those asked for included.
+    pub reuse_count: usize,
+    pub used: Instant,
+    log: Option<File>,
+}
+
+impl Parent {
+    /// Starts one. It imports at once.
+    pub(crate) fn start(
+        key: Key,
+        packages: &Path,
+        environment: &[(OsString, OsString)],
+        import_timeout: Duration,
+        now: Instant,
+    ) -> Result<Self, String> {
+        let (mut connection, theirs) = Connection::pair().map_err(|e| e.to_string())?;
+        let log = memfd_create(c"kobza-parent", MFdFlags::MFD_CLOEXEC).ok().map(File::from);
+        let stream = || match log.as_ref().and_then(|log| log.try_clone().ok()) {
+            Some(log) => Stdio::from(log),
+            None => Stdio::null(),
+        };
+        let mut command = interpreter(&key.interpreter, packages, environment);
+        command.args(["parent", "0"]).stdin(Stdio::from(theirs));
+        command.stdout(stream()).stderr(stream());
+        let child = command.spawn().map_err(|error| not_started(&key.interpreter, &error))?;
+        let load: Json = serde_json::from_str(&key.load).unwrap_or(Json::Null);
+        let message = json!({
+            "op": "start",
+            "path": key.path,
+            "preload": ["kobza.runner"],
+            "machinery": [packages.join("kobza")],
+            "load": [load],
+            "import_timeout": import_timeout.as_secs_f64(),
+        });
+        connection.send(message, Vec::new()).map_err(|e| e.to_string())?;
+        Ok(Self {
+            key,
+            connection,
+            pid: i32::try_from(child.id()).unwrap_or(0),
+            state: State::Importing { until: now + import_timeout + IMPORT_PATIENCE },
+            resident_bytes: 0,
+            queue: VecDeque::new(),
+            reuse_queue: VecDeque::new(),
+            asked: VecDeque::new(),
+            idle: VecDeque::new(),
+            reuse_idle: VecDeque::new(),
+            reuse_count: 0,
+            used: now,
+            log,
+        })
+    }
+
+    /// The end of what it has printed itself: imports print there.
+    pub(crate) fn log_tail(&mut self) -> String {
+        let Some(log) = &mut self.log else { return String::new() };
+        let end = log.seek(SeekFrom::End(0)).unwrap_or(0);
+        let mut tail = Vec::new();
+        let from = SeekFrom::Start(end.saturating_sub(LOG_TAIL_BYTES));
+        if log.seek(from).is_ok() {
+            let _ = log.take(LOG_TAIL_BYTES).read_to_end(&mut tail);
+        }
+        String::from_utf8_lossy(&tail).into_owned()
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.queue.is_empty() && self.reuse_queue.is_empty() && self.asked.is_empty()
+    }
+}
+
+/// A program that runs `kobza_worker`.
+pub(crate) fn interpreter(
+    program: &str,
+    packages: &Path,
+    environment: &[(OsString, OsString)],
+) -> Command {
+    let mut command = Command::new(program);
+    command.arg(packages.join("kobza_worker"));
+    command.env_clear().envs(environment.iter().map(|(n, v)| (n, v))).process_group(0);
+    command
+}
+
+/// A worker in a fresh interpreter, for one task.
+pub(crate) fn spawn_worker(
+    program: &str,
+    task: &PythonTask,
+    packages: &Path,
+    environment: &[(OsString, OsString)],
+    user: Option<(u32, u32)>,
+    stdio: (OwnedFd, OwnedFd),
+) -> Result<(Connection, i32), String> {
+    let (mut connection, theirs) = Connection::pair().map_err(|e| e.to_string())?;
+    let mut command = interpreter(program, packages, environment);
+    if let Some((uid, gid)) = user {
+        command.uid(uid).gid(gid);
+    }
+    // What the interpreter itself has to say, before it takes the task, belongs to the task's log.
+    command.args(["worker", "0", "1"]).stdin(Stdio::from(theirs));
+    command.stdout(Stdio::from(stdio.0)).stderr(Stdio::from(stdio.1));
+    let child = command.spawn().map_err(|error| not_started(program, &error))?;
+    let start = json!({
+        "op": "start", "path": task.path, "machinery": [packages.join("kobza")],
+    });
+    connection.send(start, Vec::new()).map_err(|e| e.to_string())?;
+    Ok((connection, i32::try_from(child.id()).unwrap_or(0)))
+}
+
+fn not_started(program: &str, error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => format!("there is no Python interpreter {program:?}"),
+        _ => format!("the Python interpreter {program:?} could not be started: {error}"),
+    }
+}
+
+/// The cause that a worker's `$error` or a parent's `error` names.
+pub(crate) fn cause_of(error: &Json) -> Cause {
+    error.get("cause").and_then(Json::as_str).and_then(Cause::from_word).unwrap_or(Cause::Code)
+}
