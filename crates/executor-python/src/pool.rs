@@ -541,7 +541,7 @@ impl Pool {
             match parent.connection.receive() {
                 Ok((messages, gone)) => {
                     for message in messages {
-                        self.from_parent(id, &message);
+                        self.parent_says(id, &message);
                     }
                     if gone {
                         self.parent_died(id);
@@ -553,7 +553,7 @@ impl Pool {
             match worker.connection.receive() {
                 Ok((messages, gone)) => {
                     for message in messages {
-                        self.from_worker(id, &message);
+                        self.worker_says(id, &message);
                     }
                     if gone {
                         self.worker_gone(id);
@@ -564,7 +564,7 @@ impl Pool {
         }
     }
 
-    fn from_parent(&mut self, id: u64, message: &Json) {
+    fn parent_says(&mut self, id: u64, message: &Json) {
         let Some(parent) = self.parents.get_mut(&id) else { return };
         match message.get("event").and_then(Json::as_str) {
             Some("ready") => {
@@ -625,7 +625,7 @@ impl Pool {
         self.pump(id);
     }
 
-    fn from_worker(&mut self, id: u64, message: &Json) {
+    fn worker_says(&mut self, id: u64, message: &Json) {
         if message.get("event").and_then(Json::as_str) != Some("done") {
             return;
         }
