@@ -484,7 +484,9 @@ impl Turner {
             if task.state != kobza_model::TaskState::Succeeded || task.cause == Cause::Cache {
                 continue;
             }
-            let Some(key) = task.inputs.get("$cache_key").and_then(|k| k.as_str()) else { continue };
+            let Some(key) = task.inputs.get("$cache_key").and_then(|k| k.as_str()) else {
+                continue;
+            };
             let Some(run) = self.engine.run_row(task.run) else { continue };
             let facts =
                 commit.engine.outputs.iter().filter(|o| o.run == task.run && o.task == task.task);
