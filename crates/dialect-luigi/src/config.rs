@@ -138,7 +138,7 @@ impl LuigiConfig {
             value: value.chars().take(80).collect(),
             expected,
         };
-        let number = || value.parse::<f64>().ok().filter(|n| !n.is_nan());
+        let number = || value.parse::<f64>().ok().filter(|n| n.is_finite());
         if section == "resources" {
             let amount = number().filter(|n| *n >= 0.0).ok_or_else(|| bad("an amount"))?;
             self.resources.insert(key.to_owned(), amount);

@@ -4,12 +4,14 @@
 //! the visualiser.
 
 mod config;
+mod dialect;
 mod http;
 mod machine;
 mod memory;
 mod pyjson;
 
 pub use config::{ConfigError, LuigiConfig};
+pub use dialect::{LuigiDialect, RuntimeHost, WORKFLOW, ensure_run, workflow};
 pub use http::{
     Call, CheckPassword, HostError, LuigiHttp, MAX_BODY, MachineHost, TestHooks, router,
 };

@@ -110,7 +110,6 @@ pub struct LuigiHttp {
 }
 
 /// The routes, to be mounted under any prefix.
-#[must_use]
 pub fn router(state: LuigiHttp) -> Router {
     let mut routes = Router::new()
         .route("/", head(|| async { StatusCode::NO_CONTENT }).get(root))

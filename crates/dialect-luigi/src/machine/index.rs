@@ -20,6 +20,9 @@ pub(super) struct Bucket {
     pub(super) tasks: BTreeSet<Rank>,
 }
 
+/// Worker, batch, order of entry, member.
+pub(super) type WorkerBatch = (Option<Arc<str>>, Arc<str>, u64, NodeNo);
+
 /// Tasks, workers and all indexes over them.
 #[derive(Debug)]
 pub(super) struct Index {
@@ -46,7 +49,7 @@ pub(super) struct Index {
     /// Members of running batches, in order.
     pub(super) batches: BTreeMap<Arc<str>, BTreeMap<u64, NodeNo>>,
     /// The same by the worker that runs them.
-    pub(super) worker_batches: BTreeSet<(Option<Arc<str>>, Arc<str>, u64, NodeNo)>,
+    pub(super) worker_batches: BTreeSet<WorkerBatch>,
     /// Tasks without stakeholders that are not marked for removal yet.
     pub(super) unowned: BTreeSet<u64>,
     /// Tasks that are disabled, or pending behind one that is.

@@ -108,15 +108,7 @@ impl LuigiMachine {
     /// A scheduler that knows nothing yet.
     #[must_use]
     pub fn new(run: RunId, config: LuigiConfig) -> Self {
-        let number = |amount: f64| {
-            #[expect(clippy::cast_possible_truncation, reason = "checked to be a small integer")]
-            if amount.fract() == 0.0 && amount.abs() < 1e15 {
-                Value::Int(amount as i64)
-            } else {
-                Value::Float(amount)
-            }
-        };
-        let capacities = config.resources.iter().map(|(k, v)| (k.clone(), number(*v))).collect();
+        let capacities = config.resources.iter().map(|(k, v)| (k.clone(), capacity(*v))).collect();
         Self {
             run,
             config,
@@ -193,11 +185,34 @@ impl LuigiMachine {
                 self.prune(now);
                 Value::Null
             }
+            "$configure" => {
+                self.configure(args.all());
+                Value::Null
+            }
             "$history" => self.history_page(args),
             "$metrics" => self.metrics_page(),
             _ => return Err(Refused::NoMethod(method.chars().take(80).collect())),
         };
         Ok(Answer::Value(value))
+    }
+
+    /// New settings. A resource keeps the capacity that it was given by a call, unless its
+    /// configured one is another than before.
+    fn configure(&mut self, settings: &crate::pyjson::Object) {
+        let json = Value::Object(settings.clone()).to_json();
+        let Ok(config) = serde_json::from_value::<LuigiConfig>(json) else { return };
+        let before = std::mem::replace(&mut self.config, config);
+        for name in before.resources.keys() {
+            if !self.config.resources.contains_key(name) {
+                self.capacities.remove(name);
+            }
+        }
+        for (name, amount) in &self.config.resources {
+            if before.resources.get(name) != Some(amount) {
+                self.capacities.insert(name.clone(), capacity(*amount));
+            }
+        }
+        self.dirty.globals |= before.resources != self.config.resources;
     }
 
     /// After a restart: whoever was there may still be there.
@@ -258,6 +273,16 @@ impl MachineFactory for LuigiFactory {
         let mut machine = LuigiMachine::new(run, config);
         machine.load(rows);
         Box::new(machine)
+    }
+}
+
+/// A configured amount as a number of Python's kind.
+fn capacity(amount: f64) -> Value {
+    #[expect(clippy::cast_possible_truncation, reason = "checked to be a small integer")]
+    if amount.fract() == 0.0 && amount.abs() < 1e15 {
+        Value::Int(amount as i64)
+    } else {
+        Value::Float(amount)
     }
 }
 

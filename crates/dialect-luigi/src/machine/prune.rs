@@ -62,6 +62,7 @@ impl LuigiMachine {
             });
             if !alive {
                 self.index.task_mut(node).worker_running = None;
+                self.record(node, Status::Failed, None, now);
                 self.set_status(node, Status::Failed, now);
                 let retry = now + self.config.retry_delay;
                 let task = self.index.task_mut(node);

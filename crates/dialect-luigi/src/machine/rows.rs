@@ -214,6 +214,8 @@ impl LuigiMachine {
     /// must not cost all others.
     pub(super) fn load(&mut self, rows: Vec<MachineRow>) {
         self.fresh = true;
+        // At once: workers that never come back must be missed, even if nobody else calls.
+        self.next_prune = Some(kobza_model::EngineTime(0));
         let mut definitions: BTreeMap<u64, DefinitionRow> = BTreeMap::new();
         let mut states: BTreeMap<u64, StateRow> = BTreeMap::new();
         for MachineRow { key, value, .. } in rows {

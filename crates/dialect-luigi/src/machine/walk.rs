@@ -58,10 +58,8 @@ impl LuigiMachine {
             if let Some(rank) = running.peek()
                 && next.is_none_or(|(next, _)| *rank < next)
             {
-                if next.is_none() {
-                    // Nothing left to choose from.
-                    return None;
-                }
+                // Without anything left to choose from, what runs does not matter.
+                next?;
                 let task = index.task(rank.node);
                 let owner = task.worker_running.as_deref().unwrap_or_default();
                 if let Some(owner) =
