@@ -65,7 +65,7 @@ const tree = root.addChildren([
     lazyRouteComponent(() => import("./views/assets/assets"), "AssetsView"),
   ),
   route(
-    "/assets/$",
+    "/asset/$",
     lazyRouteComponent(() => import("./views/assets/asset"), "AssetView"),
   ),
   route(

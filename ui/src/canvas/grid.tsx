@@ -307,7 +307,7 @@ export function GridCanvas({ grid, onOpenRun, onOpenCell, onChoose, onOlder }: G
                   className={`grid-name${(hover ?? at)?.row === index ? " hover" : ""}`}
                   style={{
                     transform: `translateY(${index * STEP}px)`,
-                    paddingLeft: 10 + row.depth * 12,
+                    paddingLeft: 20 + row.depth * 12,
                   }}
                   title={row.path}
                 >

@@ -17,7 +17,7 @@ import { ChevronDown, ChevronRight, Layers } from "lucide-react";
 import { createContext, memo, useContext, useEffect, useMemo, useRef, useState } from "react";
 import type { Graph, GraphNode } from "../api/types";
 import { formatCount } from "../model/duration";
-import { isFinished, lookOf, totalOf, wordOf } from "../model/states";
+import { isFinished, lookOf, stateInfo, totalOf, wordOf } from "../model/states";
 import { CountsBar, Mark } from "../parts/mark";
 import { Took } from "../parts/time";
 import { useDark } from "../shell/prefs";
@@ -141,6 +141,47 @@ export default function GraphView(props: GraphViewProps) {
   );
 }
 
+const READABLE = 0.62;
+
+/** All of the graph where it can be read whole; else, readable, what needs the eye or the start. */
+function frameFirst(
+  flow: ReturnType<typeof useReactFlow>,
+  nodes: TaskNode[],
+  host: HTMLElement | null,
+): Promise<boolean> {
+  let [right, bottom] = [1, 1];
+  for (const node of nodes) {
+    right = Math.max(right, node.position.x + (node.width ?? 0));
+    bottom = Math.max(bottom, node.position.y + (node.height ?? 0));
+  }
+  const [width, height] = [host?.clientWidth ?? 800, host?.clientHeight ?? 500];
+  if (Math.min((width * 0.94) / right, (height * 0.9) / bottom) >= READABLE) {
+    return flow.fitView({ padding: 0.06, maxZoom: 1 });
+  }
+  const concern = (node: TaskNode) =>
+    node.type === "panel" || !node.data.node.state ? 0 : stateInfo(node.data.node.state).concern;
+  const worst = nodes.reduce<TaskNode | undefined>(
+    (best, node) => (concern(node) > (best ? concern(best) : 69) ? node : best),
+    undefined,
+  );
+  const zoom = Math.max(READABLE, Math.min(0.9, (height * 0.9) / bottom));
+  if (worst) {
+    const x = worst.position.x + (worst.width ?? 0) / 2;
+    const left = width / 2 / zoom - 30;
+    const most = Math.max(left, right - width / 2 / zoom + 30);
+    return flow.setCenter(
+      Math.min(most, Math.max(left, x)),
+      bottom * zoom < height ? bottom / 2 : worst.position.y,
+      { zoom },
+    );
+  }
+  return flow.setCenter(
+    width / 2 / zoom - 30,
+    bottom * zoom < height ? bottom / 2 : height / 2 / zoom - 30,
+    { zoom },
+  );
+}
+
 /** Groups start folded where the graph would be too much to read at once. */
 function foldedAtFirst(graph: Graph): Set<string> {
   if (graph.nodes.length <= 150) return new Set();
@@ -155,6 +196,7 @@ function Inner({ graph, chosen, onChoose, label }: GraphViewProps) {
   const [fitted, setFitted] = useState(false);
   const dark = useDark();
   const flow = useReactFlow();
+  const host = useRef<HTMLElement>(null);
   const shownNow = useRef(shown);
   shownNow.current = shown;
 
@@ -229,11 +271,11 @@ function Inner({ graph, chosen, onChoose, label }: GraphViewProps) {
   useEffect(() => {
     if (fitted || nodes.length === 0) return;
     const frame = requestAnimationFrame(() => {
-      void flow.fitView({ padding: 0.08, maxZoom: 1, minZoom: 0.25 });
       setFitted(true);
+      void frameFirst(flow, nodes, host.current);
     });
     return () => cancelAnimationFrame(frame);
-  }, [fitted, nodes.length, flow]);
+  }, [fitted, nodes, flow]);
 
   const acts = useMemo<Acts>(
     () => ({
@@ -254,7 +296,7 @@ function Inner({ graph, chosen, onChoose, label }: GraphViewProps) {
 
   return (
     <ActsContext.Provider value={acts}>
-      <section className="graph" aria-label={label}>
+      <section className="graph" aria-label={label} ref={host}>
         {layout === null ? (
           <div className="loading" role="status">
             Laying out {formatCount(shown.nodes.length)} nodes…

@@ -68,7 +68,7 @@ function LogBody({
   const [target, setTarget] = useState<number | null>(goTo);
   const [at, setAt] = useState(-1);
   const [follow, setFollow] = useState(goTo === null);
-  const scroller = useRef<HTMLDivElement>(null);
+  const scroller = useRef<HTMLElement>(null);
   const field = useRef<HTMLInputElement>(null);
   const [viewport, setViewport] = useState(400);
   const [scrollTop, setScrollTop] = useState(0);
@@ -146,8 +146,15 @@ function LogBody({
   const next = (step: number) => {
     if (!found || found.lines.length === 0) return;
     const top = Math.floor(view.first) + 1;
-    let index = at < 0 ? found.lines.findIndex((n) => n >= top) : at + step;
-    index = ((index < 0 ? 0 : index) + found.lines.length) % found.lines.length;
+    const count = found.lines.length;
+    const wanted =
+      at < 0
+        ? Math.max(
+            0,
+            found.lines.findIndex((n) => n >= top),
+          )
+        : at + step;
+    const index = (wanted + count) % count;
     setAt(index);
     const n = found.lines[index];
     if (n !== undefined) jump(n);
@@ -330,12 +337,11 @@ function LogBody({
       {filtered && matches.data && filtered.length === 0 ? (
         <Empty title="No line of that level" />
       ) : null}
-      <div
+      <section
         ref={scroller}
         className={`log-lines${prefs.wrap ? " wrap" : ""}`}
         // biome-ignore lint/a11y/noNoninteractiveTabindex: a scrolled region is reached by keyboard
         tabIndex={0}
-        role="region"
         aria-label="Log lines"
         hidden={total === 0}
         onScroll={(event) => {
@@ -350,7 +356,7 @@ function LogBody({
             {rows}
           </div>
         </div>
-      </div>
+      </section>
       <div className="log-foot quiet small">
         <span>
           {formatCount(total)} {filtered ? "of " : ""}

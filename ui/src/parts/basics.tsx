@@ -104,6 +104,11 @@ export function Dialog({
     const dialog = ref.current;
     const before = document.activeElement;
     dialog?.showModal();
+    // The first thing to fill in, not the button that closes.
+    const first = dialog?.querySelector<HTMLElement>(
+      ".dialog-body :is(input, select, textarea):not(:disabled), .dialog-foot [type=submit]:not(:disabled)",
+    );
+    first?.focus();
     return () => {
       dialog?.close();
       if (before instanceof HTMLElement) before.focus();
@@ -252,7 +257,6 @@ export function Menu({
         {button}
       </button>
       {/* biome-ignore lint/a11y/noStaticElementInteractions: it closes when an item in it is chosen */}
-      {/* biome-ignore lint/a11y/useKeyWithClickEvents: the items are buttons and links */}
       <div
         id={id}
         ref={list}

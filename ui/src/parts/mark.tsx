@@ -65,6 +65,7 @@ export function Mark({
 }) {
   const look = lookOf(state);
   return (
+    // biome-ignore lint/a11y/noSvgWithoutTitle: without a title it is decoration beside its word
     <svg
       className={`mark look-${look}`}
       width={size}

@@ -81,7 +81,6 @@ export function Table<T>(props: TableProps<T>) {
       {/* biome-ignore lint/a11y/useSemanticElements: a virtual list of grid rows, not a table element */}
       <div role="table" aria-label={props.label} aria-rowcount={rows.length + 1} className="table">
         {/* biome-ignore lint/a11y/useSemanticElements: see above */}
-        {/* biome-ignore lint/a11y/useFocusableInteractive: the row is not interactive, its buttons are */}
         <div className="tr head" role="row" aria-rowindex={1}>
           {selection ? (
             // biome-ignore lint/a11y/useSemanticElements: see above

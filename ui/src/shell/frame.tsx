@@ -52,16 +52,9 @@ export function Frame() {
   }
   return (
     <div className={`frame${prefs.folded ? " folded" : ""}`}>
-      <a
-        href="#main"
-        className="hidden-visually"
-        onClick={(event) => {
-          event.preventDefault();
-          main.current?.focus();
-        }}
-      >
+      <button type="button" className="skip" onClick={() => main.current?.focus()}>
         Skip to the content
-      </a>
+      </button>
       <nav className={`rail${menu ? " open" : ""}`} aria-label="Pages">
         <Link to="/" className="brand" aria-label="Kobza, home">
           <img src="/favicon.svg" alt="" width={20} height={20} />
@@ -145,6 +138,7 @@ function RailLink({
       ? path === "/"
       : path === page.to ||
         path.startsWith(`${page.to}/`) ||
+        (page.to === "/assets" && path.startsWith("/asset/")) ||
         (page.to === "/runs" && (path.startsWith("/tasks/") || path === "/compare"));
   return (
     <>

@@ -18,7 +18,7 @@ export function hitAddress(hit: SearchHit): string {
     case "task":
       return `/tasks/${id}`;
     case "asset":
-      return `/assets/${hit.id.split("/").map(encodeURIComponent).join("/")}`;
+      return `/asset/${hit.id.split("/").map(encodeURIComponent).join("/")}`;
     case "trigger":
       return `/triggers?trigger=${id}`;
     case "backfill":

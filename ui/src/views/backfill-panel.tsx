@@ -72,7 +72,7 @@ export default function BackfillPanel({ id, onClose }: { id: string; onClose: ()
           {() =>
             data ? (
               <>
-                <div className="head">
+                <div className="page-head">
                   <div className="row wrap">
                     <State state={data.state} />
                     {data.from ? <Interval start={data.from} end={data.to} /> : null}

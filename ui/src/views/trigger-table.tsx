@@ -25,6 +25,7 @@ export function TriggerSwitch({ trigger }: { trigger: Trigger }) {
   return (
     <input
       type="checkbox"
+      // biome-ignore lint/a11y/useAriaPropsForRole: a checkbox tells its state itself
       role="switch"
       className="switch"
       aria-label={`Trigger ${trigger.name ?? trigger.text} of ${trigger.workflow} is on`}

@@ -29,6 +29,7 @@ export function PauseSwitch({ workflow }: { workflow: Workflow }) {
   return (
     <input
       type="checkbox"
+      // biome-ignore lint/a11y/useAriaPropsForRole: a checkbox tells its state itself
       role="switch"
       className="switch"
       checked={!paused}

@@ -37,7 +37,7 @@ function AssetBody({ asset }: { asset: AssetDetail }) {
   const producer = asset.producers[0];
   return (
     <>
-      <div className="head">
+      <div className="page-head">
         <div className="row wrap">
           <State state={asset.health} />
           <h1 className="mono cut" dir="auto">

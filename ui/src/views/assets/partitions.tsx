@@ -197,22 +197,23 @@ function Matrix({
   const canvas = useRef<HTMLCanvasElement>(null);
   const dark = useDark();
   const [tip, setTip] = useState<string | null>(null);
-  const rows = Math.ceil(items.length / columns);
-  const cell = Math.max(
-    3,
-    Math.min(16, Math.floor(width / Math.max(1, columns)), Math.max(4, Math.floor(320 / rows))),
-  );
+  const count = Math.ceil(items.length / columns);
+  // The longer dimension lies across.
+  const turned = count > columns;
+  const [across, down] = turned ? [count, columns] : [columns, count];
+  const cell = Math.max(3, Math.min(16, Math.floor(width / across), Math.floor(320 / down)));
   // biome-ignore lint/correctness/useExhaustiveDependencies: another theme, other colours
   useEffect(() => {
     const element = canvas.current;
     if (!element) return;
     const colours: Colours = readColours(element);
-    const context = prepare(element, columns * cell, rows * cell);
+    const context = prepare(element, across * cell, down * cell);
     if (!context) return;
     const gap = cell > 6 ? 1 : 0;
     items.forEach((item, i) => {
-      const x = (i % columns) * cell;
-      const y = Math.floor(i / columns) * cell;
+      const [a, b] = [i % columns, Math.floor(i / columns)];
+      const x = (turned ? b : a) * cell;
+      const y = (turned ? a : b) * cell;
       const look = lookOf(item.state);
       context.fillStyle = colours.look[look];
       context.globalAlpha = item.state === "missing" ? 0.22 : 1;
@@ -223,7 +224,7 @@ function Matrix({
         context.fillRect(x + cell / 2 - 1, y + 2, 2, cell - 5);
       }
     });
-  }, [items, columns, cell, rows, dark]);
+  }, [items, columns, cell, across, down, turned, dark]);
   const worst = worstState(
     items.reduce<Record<string, number>>((acc, item) => {
       acc[item.state] = (acc[item.state] ?? 0) + 1;
@@ -235,19 +236,19 @@ function Matrix({
       <canvas
         ref={canvas}
         role="img"
-        aria-label={`${rows} ${names[0]} by ${columns} ${names[1]}; worst is ${worst ?? "none"}`}
+        aria-label={`${count} ${names[0]} by ${columns} ${names[1]}; worst is ${worst ?? "none"}`}
         onPointerMove={(event) => {
           const box = event.currentTarget.getBoundingClientRect();
-          const index =
-            Math.floor((event.clientY - box.top) / cell) * columns +
-            Math.floor((event.clientX - box.left) / cell);
+          const x = Math.floor((event.clientX - box.left) / cell);
+          const y = Math.floor((event.clientY - box.top) / cell);
+          const index = turned ? x * columns + y : y * columns + x;
           const item = items[index];
           setTip(item ? `${item.key}: ${wordOf(item.state)}` : null);
         }}
         onPointerLeave={() => setTip(null)}
       />
       <figcaption className="quiet small mono">
-        {tip ?? `${names[0]} down, ${names[1]} across`}
+        {tip ?? `${names[turned ? 1 : 0]} down, ${names[turned ? 0 : 1]} across`}
       </figcaption>
     </figure>
   );

@@ -1,4 +1,4 @@
 /** An asset's page: its key's parts are the path's. */
 export function assetPath(key: string): string {
-  return `/assets/${key.split("/").map(encodeURIComponent).join("/")}`;
+  return `/asset/${key.split("/").map(encodeURIComponent).join("/")}`;
 }

@@ -36,7 +36,7 @@ export function NodePanel({
     >
       <div className="side-fill">
         {node ? (
-          <div className="head">
+          <div className="page-head">
             <div className="row wrap">
               {node.state ? <State state={node.state} /> : null}
               <span className="quiet">

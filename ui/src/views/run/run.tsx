@@ -124,7 +124,7 @@ function RunBody({ run }: { run: Run }) {
 
   return (
     <>
-      <div className="head">
+      <div className="page-head">
         <div className="row wrap">
           <State state={run.state} />
           <h1 className="cut" dir="auto">

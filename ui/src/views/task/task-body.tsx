@@ -39,7 +39,7 @@ export function TaskBody({ task, panel = false }: { task: TaskDetail; panel?: bo
   ]);
   return (
     <>
-      <div className="head">
+      <div className="page-head">
         <div className="row wrap">
           <State state={task.state} />
           {panel ? null : (

@@ -92,8 +92,8 @@ export function DetailTab({ task }: { task: TaskDetail }) {
         </section>
       ) : null}
       <div className="columns">
-        <Neighbours title="After" list={task.upstream} />
-        <Neighbours title="Before" list={task.downstream} />
+        <Neighbours title="Depends on" list={task.upstream} />
+        <Neighbours title="Needed by" list={task.downstream} />
       </div>
       <section className="stack" style={{ gap: 6 }}>
         <h2>Limits and times</h2>

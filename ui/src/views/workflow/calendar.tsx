@@ -2,7 +2,7 @@ import { useNavigate } from "@tanstack/react-router";
 import { enc } from "../../api/client";
 import { useApi } from "../../api/hooks";
 import type { WorkflowDetail } from "../../api/types";
-import { countsText, lookOf, totalOf, worstState } from "../../model/states";
+import { barShares, countsText, lookOf, totalOf, worstState } from "../../model/states";
 import { useAddress } from "../../parts/address";
 import { Await } from "../../parts/basics";
 import { useZone } from "../../shell/prefs";
@@ -81,8 +81,23 @@ export function Calendar({ workflow }: { workflow: WorkflowDetail }) {
                       const words = day
                         ? `${date}: ${n > 0 ? countsText(day.counts) : ""}${day.planned > 0 ? `${n > 0 ? "; " : ""}${day.planned} planned` : ""}`
                         : `${date}: no run`;
-                      const className = `day${worst ? ` look-${lookOf(worst)} has` : ""}${!worst && day && day.planned > 0 ? " planned" : ""}`;
-                      const label = Number(date.slice(8));
+                      const className = `day${worst ? " has" : ""}${!worst && day && day.planned > 0 ? " planned" : ""}`;
+                      const label = (
+                        <>
+                          {Number(date.slice(8))}
+                          {day && n > 0 ? (
+                            <span className="day-bar">
+                              {barShares(day.counts, 0.2).map((part) => (
+                                <i
+                                  key={part.state}
+                                  className={`look-${lookOf(part.state)}`}
+                                  style={{ flexGrow: part.share }}
+                                />
+                              ))}
+                            </span>
+                          ) : null}
+                        </>
+                      );
                       return n > 0 ? (
                         <button
                           key={date}

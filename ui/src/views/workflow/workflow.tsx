@@ -67,7 +67,7 @@ function WorkflowBody({ workflow }: { workflow: WorkflowDetail }) {
   );
   return (
     <>
-      <div className="head">
+      <div className="page-head">
         <div className="row wrap">
           <PauseSwitch workflow={workflow} />
           <h1 className="cut" dir="auto">

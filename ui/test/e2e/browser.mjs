@@ -1,0 +1,32 @@
+// Debian's Chromium, driven by playwright-core.
+
+import { chromium } from "playwright-core";
+
+export const launch = () =>
+  chromium.launch({
+    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+    args: ["--no-sandbox", "--disable-dev-shm-usage"],
+  });
+
+/** A page that fails on script errors and policy violations: they are collected in `problems`. */
+export async function openPage(browser, { dark = false, width = 1360, height = 860 } = {}) {
+  const context = await browser.newContext({
+    viewport: { width, height },
+    colorScheme: dark ? "dark" : "light",
+    timezoneId: "Europe/Kyiv",
+    locale: "en-GB",
+    reducedMotion: "reduce",
+  });
+  const page = await context.newPage();
+  const problems = [];
+  page.on("pageerror", (error) => problems.push(`script: ${error.message}`));
+  page.on("console", (message) => {
+    const text = message.text();
+    if (
+      /Content Security Policy|violates/.test(text) ||
+      (message.type() === "error" && !/Failed to load resource|ERR_/.test(text))
+    )
+      problems.push(`console: ${text}`);
+  });
+  return { page, context, problems };
+}
