@@ -8,7 +8,7 @@ use kobza_runtime::Facts;
 use serde::Deserialize as _;
 use serde_json::{Map, json};
 
-use crate::spec::{MapSpec, NodeSpec, Reads, TaskRead};
+use crate::spec::{Reads, TaskRead};
 
 /// Where in a run a template is rendered.
 #[derive(Clone, Copy, Debug)]
@@ -153,7 +153,12 @@ fn task_value(place: Place, read: &TaskRead, facts: &dyn Facts) -> Json {
     let node = NodeNo(read.node);
     let Some((scope, index)) = outer(place, read.up, facts) else { return Json::Null };
     let Some(summary) = facts.task_of(scope, node, None) else { return Json::Null };
-    if !summary.summary {
+    // By its definition: an expansion of length zero has a plain task in its place.
+    let workflow = facts.workflow();
+    let mapped = graph_of(scope, workflow, facts)
+        .and_then(|graph| graph.nodes.get(node.index()))
+        .is_some_and(|definition| definition.expansion.is_some());
+    if !mapped {
         return one_task(&summary, facts);
     }
     if read.aligned
@@ -234,29 +239,30 @@ fn item_at(scope: ScopeNo, node: NodeNo, index: u32, facts: &dyn Facts) -> Resul
     for _ in 0..1000 {
         let Some(graph) = graph_of(scope, workflow, facts) else { break };
         let Some(definition) = graph.nodes.get(node.index()) else { break };
-        let spec = NodeSpec::deserialize(&definition.arguments).map_err(|e| e.to_string())?;
-        match spec.map {
-            Some(MapSpec::Items(items)) => {
-                return items.into_iter().nth(index as usize).ok_or_else(|| missing(index));
-            }
-            Some(MapSpec::Range(_) | MapSpec::RangeOf(_)) => return Ok(json!(index)),
-            Some(MapSpec::Like(leader)) => node = NodeNo(leader),
-            Some(MapSpec::Templates(items)) => {
-                let item = items.get(index as usize).ok_or_else(|| missing(index))?;
-                // Its own index is what is being computed: rendered as the node itself.
-                let summary = facts.task_of(scope, node, None).ok_or_else(|| missing(index))?;
-                let outside = Place { task: summary.task, scope, index: None };
-                let gathered = gather(outside, 0, &spec.reads, facts)?;
-                return kobza_expr::native::render_json(item, &gathered.context)
-                    .map_err(|e| format!("map: {e}"));
-            }
-            Some(MapSpec::Over(_)) => {
-                let summary = facts.task_of(scope, node, None).ok_or_else(|| missing(index))?;
-                let items = facts.output(summary.task, "$items").ok_or_else(|| missing(index))?;
-                return items.get(index as usize).cloned().ok_or_else(|| missing(index));
-            }
-            None => break,
+        // Read in place: written-out items can be many, and each instance wants one.
+        let map = &definition.arguments["map"];
+        let at = |items: &Json| items.get(index as usize).cloned().ok_or_else(|| missing(index));
+        if let Some(items) = map.get("items") {
+            return at(items);
         }
+        if map.get("range").is_some() || map.get("range_of").is_some() {
+            return Ok(json!(index));
+        }
+        if let Some(leader) = map.get("like").and_then(Json::as_u64) {
+            node = NodeNo(u32::try_from(leader).unwrap_or(u32::MAX));
+            continue;
+        }
+        let summary = facts.task_of(scope, node, None).ok_or_else(|| missing(index))?;
+        if let Some(items) = map.get("templates") {
+            // The item does not exist yet: it is rendered where the node as a whole stands.
+            let reads = Reads::deserialize(&definition.arguments["reads"]).unwrap_or_default();
+            let outside = Place { task: summary.task, scope, index: None };
+            let gathered = gather(outside, 0, &reads, facts)?;
+            return kobza_expr::native::render_json(&at(items)?, &gathered.context)
+                .map_err(|e| format!("map: {e}"));
+        }
+        let items = facts.output(summary.task, "$items").ok_or_else(|| missing(index))?;
+        return at(items.as_ref());
     }
     Err(missing(index))
 }

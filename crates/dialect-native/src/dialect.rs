@@ -6,12 +6,11 @@ use kobza_engine::{Decision, Launch, Question, QuestionKind};
 use kobza_expr::native;
 use kobza_model::{Cause, Json};
 use kobza_runtime::{Dialect, ExecutorName, Facts, LaunchSpec};
-use serde::Deserialize as _;
 use serde_json::json;
 
 use crate::compile::MAX_INSTANCES;
 use crate::context::{Place, gather, graph_of};
-use crate::spec::{MapSpec, NodeSpec};
+use crate::spec::{CacheSpec, MapSpec, NodeSpec, Reads};
 
 /// What the dialect needs to know of its surroundings.
 #[derive(Clone, Debug, Default)]
@@ -42,7 +41,7 @@ impl NativeDialect {
     fn guard(&self, question: &Question, facts: &dyn Facts) -> Result<Decision, String> {
         let place =
             Place { task: question.task.task, scope: question.scope, index: question.index };
-        let spec = node_spec(question, facts)?;
+        let spec: GuardSpec = node_spec(question, facts)?;
         let attempt = facts.task(place.task).map_or(1, |row| row.attempt + 1);
         let gathered = gather(place, attempt, &spec.reads, facts)?;
         if let Some(when) = &spec.when {
@@ -72,7 +71,7 @@ impl NativeDialect {
 
     fn expand(&self, question: &Question, facts: &dyn Facts) -> Result<Decision, String> {
         let place = Place { task: question.task.task, scope: question.scope, index: None };
-        let spec = node_spec(question, facts)?;
+        let spec: NodeSpec = node_spec(question, facts)?;
         let gathered = gather(place, 1, &spec.reads, facts)?;
         let evaluate =
             |text: &str| native::eval(text, &gathered.context).map_err(|e| format!("map: {e}"));
@@ -128,8 +127,20 @@ impl Dialect for NativeDialect {
     }
 }
 
+/// The part of a [`NodeSpec`] that a guard needs: a map's items may be many, and are left alone.
+#[derive(Default, serde::Deserialize)]
+#[serde(default)]
+struct GuardSpec {
+    when: Option<String>,
+    cache: Option<CacheSpec>,
+    reads: Reads,
+}
+
 /// What the asked node, or hook, carries.
-fn node_spec(question: &Question, facts: &dyn Facts) -> Result<NodeSpec, String> {
+fn node_spec<T>(question: &Question, facts: &dyn Facts) -> Result<T, String>
+where
+    T: Default + serde::de::DeserializeOwned,
+{
     let workflow = facts.workflow();
     let row = facts.task(question.task.task);
     let arguments = match row.as_ref().and_then(|row| row.hook.map(|hook| (row, hook))) {
@@ -152,8 +163,8 @@ fn node_spec(question: &Question, facts: &dyn Facts) -> Result<NodeSpec, String>
             .map(|node| &node.arguments),
     };
     match arguments {
-        Some(Json::Null) => Ok(NodeSpec::default()),
-        Some(arguments) => NodeSpec::deserialize(arguments).map_err(|e| e.to_string()),
+        Some(Json::Null) => Ok(T::default()),
+        Some(arguments) => T::deserialize(arguments).map_err(|e| e.to_string()),
         None => Err("the definition has no such task".to_owned()),
     }
 }

@@ -1,5 +1,7 @@
 //! Definitions: what is accepted, and what exactly is said about those that are not.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::path::{Path, PathBuf};
 
 use kobza_dialect_native::{json_schema, parse, read_file};
