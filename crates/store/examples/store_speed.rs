@@ -1,5 +1,5 @@
 //! How fast the store takes rows and gives lists: `cargo run --release --example store_speed --
-//! [folder] [runs]`. Prints figures; asserts nothing.
+//! [folder or postgres://...] [runs]`. Prints figures; asserts nothing.
 #![allow(clippy::unwrap_used, reason = "a measuring program stops at the first error")]
 
 use std::time::{Duration, Instant};
@@ -7,18 +7,31 @@ use std::time::{Duration, Instant};
 use kobza_engine::Batch;
 use kobza_model::{Cause, EventKind, RunRow, RunState, TaskState};
 use kobza_store::suite::{commit, event, plain_run, plain_task, run_event, run_id};
-use kobza_store::{Fence, RunFilter, SqliteOptions, SqliteStore, Store, Views, WorkflowFilter};
+use kobza_store::{
+    Fence, PostgresOptions, PostgresStore, RunFilter, SqliteOptions, SqliteStore, Store, Views,
+    WorkflowFilter,
+};
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
     let scratch = tempfile::tempdir().unwrap();
-    let folder = arguments.next().map_or_else(|| scratch.path().to_owned(), Into::into);
+    let place = arguments.next().unwrap_or_else(|| scratch.path().to_str().unwrap().to_owned());
     let many: u32 = arguments.next().map_or(100_000, |n| n.parse().unwrap());
-    let store = SqliteStore::open(&folder, SqliteOptions::default()).unwrap();
+    if place.starts_with("postgres") {
+        measure(&PostgresStore::open(&place, PostgresOptions::default()).unwrap(), many);
+    } else {
+        let store = SqliteStore::open(place.as_ref(), SqliteOptions::default()).unwrap();
+        measure(&store, many);
+        let bytes = std::fs::metadata(store.path()).unwrap().len();
+        println!("{:<50} {:>10} MiB", "file", bytes >> 20);
+    }
+}
+
+fn measure(store: &(impl Store + Views), many: u32) {
     let mut fence = store.acquire("store_speed").unwrap();
 
-    tasks_of_one_run(&store, &mut fence, 200_000);
-    small_runs(&store, &mut fence, 1_000_000, 20_000, "empty store");
+    tasks_of_one_run(store, &mut fence, 200_000);
+    small_runs(store, &mut fence, 1_000_000, 20_000, "empty store");
     let started = Instant::now();
     for first in (0..many).step_by(5000) {
         let rows = (first..many.min(first + 5000)).map(|n| varied(2_000_000 + n)).collect();
@@ -26,10 +39,8 @@ fn main() {
         fence = store.commit(fence, &commit(1, batch)).unwrap();
     }
     rate("finished runs loaded", many, started.elapsed());
-    small_runs(&store, &mut fence, 10_000_000, 20_000, "full store");
-    reads(&store);
-    let bytes = std::fs::metadata(store.path()).unwrap().len();
-    println!("{:<50} {:>10} MiB", "file", bytes >> 20);
+    small_runs(store, &mut fence, 10_000_000, 20_000, "full store");
+    reads(store);
 }
 
 fn rate(what: &str, count: u32, took: Duration) {
@@ -37,7 +48,7 @@ fn rate(what: &str, count: u32, took: Duration) {
 }
 
 /// Whole lives of no-op tasks: one batch writes them once, with two events each.
-fn tasks_of_one_run(store: &SqliteStore, fence: &mut Fence, count: u32) {
+fn tasks_of_one_run(store: &(impl Store + Views), fence: &mut Fence, count: u32) {
     for size in [100, 1000, 5000] {
         let run = 10 + size;
         let started = Instant::now();
@@ -62,7 +73,7 @@ fn task_event(run: u32, n: u32) -> kobza_model::Event {
 }
 
 /// Runs of three tasks that begin in one batch and end in the next.
-fn small_runs(store: &SqliteStore, fence: &mut Fence, base: u32, count: u32, when: &str) {
+fn small_runs(store: &(impl Store + Views), fence: &mut Fence, base: u32, count: u32, when: &str) {
     let size = 100;
     let started = Instant::now();
     for first in (0..count).step_by(size) {
@@ -97,7 +108,7 @@ fn varied(n: u32) -> RunRow {
     }
 }
 
-fn reads(store: &SqliteStore) {
+fn reads(store: &(impl Store + Views)) {
     let any = RunFilter::default;
     let filters = [
         ("newest runs", any()),

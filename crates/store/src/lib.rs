@@ -7,6 +7,8 @@ mod codec;
 mod contract;
 mod labels;
 mod lock;
+mod pool;
+mod postgres;
 mod read;
 mod sqlite;
 #[doc(hidden)]
@@ -14,4 +16,5 @@ pub mod suite;
 mod write;
 
 pub use contract::*;
+pub use postgres::{PostgresOptions, PostgresStore};
 pub use sqlite::{SqliteOptions, SqliteStore};

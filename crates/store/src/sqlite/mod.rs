@@ -3,7 +3,6 @@
 mod backup;
 mod commit;
 mod migrations;
-mod pool;
 mod queries;
 mod rows;
 mod writer;
@@ -16,9 +15,9 @@ use std::time::Duration;
 use kobza_model::{Json, LimitRow, RunId, RunImage, TaskId, TaskNo};
 use rusqlite::{Connection, OpenFlags};
 
-use self::pool::ReaderPool;
 use self::writer::Writer;
 use crate::lock::FolderLock;
+use crate::pool::Pool;
 use crate::read;
 use crate::{Commit, CommitError, Fault, Fence, Store, StoreError, StoredWorkflow};
 
@@ -58,7 +57,7 @@ pub struct SqliteStore {
     options: SqliteOptions,
     /// `None` for a store that is only read.
     writer: Option<Mutex<Writer>>,
-    readers: ReaderPool,
+    readers: Pool<Connection>,
     lock: Option<Mutex<FolderLock>>,
     fault: AtomicU8,
 }
@@ -83,7 +82,7 @@ impl SqliteStore {
         let mut connection = connect_writer(&path, &options)?;
         migrations::migrate(&mut connection, &path)?;
         Ok(Self {
-            readers: ReaderPool::new(path.clone(), options.clone()),
+            readers: reader_pool(&path, &options),
             writer: Some(Mutex::new(Writer::new(connection))),
             lock: Some(Mutex::new(lock)),
             path,
@@ -101,7 +100,7 @@ impl SqliteStore {
         if !path.is_file() {
             return Err(StoreError(format!("there is no store in {}", folder.display())));
         }
-        let readers = ReaderPool::new(path.clone(), options.clone());
+        let readers = reader_pool(&path, &options);
         migrations::check_version(&*readers.get()?, &path)?;
         Ok(Self { readers, writer: None, lock: None, path, options, fault: AtomicU8::new(0) })
     }
@@ -238,6 +237,11 @@ fn connect_writer(path: &Path, options: &SqliteOptions) -> Result<Connection, St
     set(&connection).map_err(|e| opening(path, &e))?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     Ok(connection)
+}
+
+fn reader_pool(path: &Path, options: &SqliteOptions) -> Pool<Connection> {
+    let (path, size, options) = (path.to_owned(), options.readers, options.clone());
+    Pool::new(size, Box::new(move || connect_reader(&path, &options)))
 }
 
 fn connect_reader(path: &Path, options: &SqliteOptions) -> Result<Connection, StoreError> {
