@@ -9,9 +9,10 @@ use axum::response::{IntoResponse, Response};
 use crate::error::ApiError;
 use crate::state::ApiState;
 
-const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; img-src 'self' data: blob:; \
-     style-src 'self' 'unsafe-inline'; font-src 'self'; connect-src 'self'; worker-src 'self' blob:; \
-     object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+/// The pages need no more than their own files; what tasks wrote is shown in sandboxed frames.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; worker-src 'self'; \
+     style-src 'self'; font-src 'self'; img-src 'self' data: blob:; connect-src 'self'; \
+     frame-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
 pub(crate) async fn check(State(state): State<ApiState>, request: Request, next: Next) -> Response {
     if let Err(error) = allowed(&state, request.method(), request.headers()) {

@@ -25,11 +25,11 @@ pub(crate) async fn serve(uri: Uri, headers: HeaderMap) -> Response {
     if let Some(file) = file {
         return answer(path, &file, &headers);
     }
-    // Any other path is a place inside of the application.
-    let looks_like_file = path.rsplit('/').next().is_some_and(|last| last.contains('.'))
-        && path.starts_with("assets/");
+    // Any other path is a place inside of the application, but for the build's own folder: there a
+    // missing file is an old page's, and must not be answered with the page.
+    let missing_file = path.starts_with("static/");
     match Files::get("index.html") {
-        Some(_) if looks_like_file => ApiError::not_found("there is no such file").into_response(),
+        Some(_) if missing_file => ApiError::not_found("there is no such file").into_response(),
         Some(file) => answer("index.html", &file, &headers),
         None => ([(header::CONTENT_TYPE, "text/html; charset=utf-8")], NOT_BUILT).into_response(),
     }
@@ -42,8 +42,8 @@ fn answer(path: &str, file: &rust_embed::EmbeddedFile, headers: &HeaderMap) -> R
     if headers.get(header::IF_NONE_MATCH).is_some_and(|t| t.as_bytes() == tag.as_bytes()) {
         return StatusCode::NOT_MODIFIED.into_response();
     }
-    // Names under assets/ carry their content's hash.
-    let cache = if path.starts_with("assets/") {
+    // Names under static/ carry their content's hash.
+    let cache = if path.starts_with("static/") {
         "public, max-age=31536000, immutable"
     } else {
         "no-cache"
