@@ -254,7 +254,6 @@ fn rebuild(
             let name = run.task_name(run.task(no));
             run.names.insert(name, no);
         }
-        let task = run.task(no);
         if node == NONE {
             continue;
         }

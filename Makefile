@@ -1,0 +1,54 @@
+# The front door. `make demo` and `make test` set up what they need.
+.DEFAULT_GOAL := help
+CARGO ?= cargo
+export CARGO_TARGET_DIR ?= $(CURDIR)/target
+KOBZA := $(CARGO_TARGET_DIR)/release/kobza
+
+.PHONY: help demo build ui test test-rust test-python test-ui test-luigi lint bench soak clean
+
+help:
+	@echo "make demo    build, then load a day of real data with the nightly ETL example"
+	@echo "make test    install what the tests need, and pass them all"
+	@echo "make build   the release binary, at target/release/kobza"
+	@echo "make ui      the user interface, to be built into the binary"
+	@echo "make bench   measure, and print a table"
+	@echo "make lint    rustfmt and clippy"
+
+ui: ui/dist/index.html
+
+ui/dist/index.html: $(shell find ui/src -type f 2>/dev/null) ui/package-lock.json
+	cd ui && npm ci --no-audit --no-fund --loglevel=error && npm run build
+
+build: ui
+	$(CARGO) build --release -p kobza
+
+demo: build
+	@bash examples/nightly-etl/demo.sh $(KOBZA)
+
+test: test-rust test-python test-ui test-luigi
+	@echo "all tests passed"
+
+test-rust:
+	bash tests/rust
+
+test-python:
+	bash tests/python
+
+test-ui:
+	bash tests/ui
+
+test-luigi:
+	bash tests/luigi
+
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+bench:
+	$(CARGO) build --release -p kobza -p kobza-bench
+	$(CARGO_TARGET_DIR)/release/kobza-bench
+	python3 bench/run.py $(KOBZA)
+
+clean:
+	$(CARGO) clean
+	rm -rf ui/dist ui/node_modules demo

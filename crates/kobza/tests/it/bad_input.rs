@@ -1,0 +1,143 @@
+//! Bad definitions, parameters and bodies: one clear error each, exit 2 or 1, nothing changed.
+
+use crate::machine::{Folder, text};
+
+/// (file content, what the message must name)
+const DEFINITIONS: &[(&str, &[&str])] = &[
+    ("name: w\ntasks:\n  a: {noop: true, needs: b}\n  b: {noop: true, needs: a}\n", &["a", "b"]),
+    ("name: w\ntasks:\n  a: {noop: true, nedes: b}\n", &["nedes", "needs"]),
+    ("name: w\ntasks:\n  a: {noop: true, priority: high}\n", &["priority"]),
+    ("name: w\nname: v\ntasks:\n  a: {noop: true}\n", &["name"]),
+    (
+        "name: w\ntasks:\n  extract: {noop: true}\n  b: {noop: true, needs: extrat}\n",
+        &["extrat", "extract"],
+    ),
+    ("name: w\ntasks:\n  a: {shell: 'echo {{ params. }}'}\n", &["tasks.a"]),
+    ("name: ../w\ntasks:\n  a: {noop: true}\n", &["name"]),
+    ("name: w\ntasks:\n  a/b: {noop: true}\n", &["a/b"]),
+    ("name: w\ntasks: [1, 2]\n", &["tasks"]),
+    ("", &[]),
+    ("- just\n- a list\n", &["mapping"]),
+];
+
+#[test]
+fn definitions() {
+    let folder = Folder::new();
+    for (number, (source, named)) in DEFINITIONS.iter().enumerate() {
+        let name = format!("bad{number}.yaml");
+        folder.write(&name, source);
+        let output = folder.kobza(&["run", &name]);
+        let message = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{source}\n{message}");
+        assert!(message.starts_with(&format!("{name}:")), "no place: {message}");
+        for word in *named {
+            assert!(message.contains(word), "{word:?} not in {message}");
+        }
+    }
+    assert!(!folder.path().join(".kobza").exists(), "a refused definition leaves no store");
+}
+
+#[test]
+fn hostile_files() {
+    let folder = Folder::new();
+    let bomb = {
+        let mut text = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x]\n");
+        for level in 1..12 {
+            let refs = vec![format!("*a{}", level - 1); 9].join(", ");
+            text.push_str(&format!("a{level}: &a{level} [{refs}]\n"));
+        }
+        text
+    };
+    folder.write("bomb.yaml", bomb);
+    folder.write("binary.yaml", [0x6e, 0x61, 0xff, 0xfe, 0x00]);
+    let large = std::fs::File::create(folder.path().join("large.yaml")).unwrap();
+    large.set_len(100 * 1024 * 1024).unwrap();
+    folder.write("deep.yaml", "[".repeat(200_000));
+    for name in ["bomb.yaml", "binary.yaml", "large.yaml", "deep.yaml", "absent.yaml"] {
+        let output = folder.kobza(&["check", name]);
+        let message = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{name}: {message}");
+        assert!(message.contains(name), "{message}");
+        assert!(message.len() < 4096, "{name}: a message of {} bytes", message.len());
+    }
+}
+
+#[test]
+fn parameters() {
+    let folder = Folder::new();
+    folder.write(
+        "p.yaml",
+        "name: p\nparams: {n: {type: integer, minimum: 1}}\ntasks:\n  a: {noop: true}\n",
+    );
+    for args in [
+        &["run", "p.yaml"][..],
+        &["run", "p.yaml", "-p", "n=zero"],
+        &["run", "p.yaml", "-p", "n=0"],
+        &["run", "p.yaml", "-p", "m=1"],
+        &["run", "p.yaml", "-p", "n"],
+    ] {
+        let output = folder.kobza(args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {}", text(&output.stderr));
+    }
+    assert!(folder.kobza(&["run", "p.yaml", "-p", "n=7"]).status.success());
+    assert_eq!(folder.json(&["runs", "-o", "json"]).as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn parameters_never_become_commands() {
+    let folder = Folder::new();
+    folder.write(
+        "q.yaml",
+        "name: q\nparams: {x: {type: string}}\ntasks:\n  a: {shell: 'printf %s {{ params.x }}'}\n",
+    );
+    for hostile in [
+        "$(touch owned)",
+        "'; touch owned; '",
+        "`touch owned`",
+        "a\nb",
+        "{{ 7 * 7 }}",
+        "\"x\" && touch owned",
+        "-n",
+    ] {
+        let json = serde_json::json!({"x": hostile}).to_string();
+        let output = folder.kobza(&["run", "q.yaml", "--params-json", &json]);
+        assert!(output.status.success(), "{hostile}: {}", text(&output.stderr));
+        let log = folder.kobza(&["logs", "a"]);
+        assert_eq!(text(&log.stdout).trim_end_matches('\n'), hostile);
+    }
+    assert!(!folder.path().join("owned").exists());
+}
+
+#[test]
+fn bodies_that_misbehave() {
+    let folder = Folder::new();
+    folder.write(
+        "m.yaml",
+        "name: m
+tasks:
+  loud: {shell: 'yes | head -c 4000000', log_limit: 1MB}
+  garbage: {shell: 'head -c 300000 /dev/urandom'}
+  output: {shell: 'head -c 200000 /dev/zero | tr \"\\\\0\" x > $KOBZA_OUTPUT', output_limit: 64KiB}
+  missing: {python: {function: nowhere.nothing}}
+  slow: {shell: 'sleep 600', timeout: 200ms, grace: 1s}
+  after: {shell: 'echo fine', needs: [loud, garbage]}
+",
+    );
+    let run = folder.json(&["run", "m.yaml", "-o", "json"]);
+    let task = |name: &str| {
+        run["tasks"].as_array().unwrap().iter().find(|t| t["name"] == name).unwrap().clone()
+    };
+    assert_eq!(run["state"], "failed");
+    for (name, state) in [
+        ("loud", "succeeded"),
+        ("garbage", "succeeded"),
+        ("output", "failed"),
+        ("missing", "failed"),
+        ("slow", "failed"),
+        ("after", "succeeded"),
+    ] {
+        assert_eq!(task(name)["state"], state, "{}", task(name));
+    }
+    assert!(text(&folder.kobza(&["logs", "loud"]).stdout).len() < 1_200_000);
+    assert!(text(&folder.kobza(&["logs", "missing"]).stdout).contains("nowhere"));
+}

@@ -1,0 +1,6 @@
+//! The real binary, from outside: local runs, the server, kills at every stage, bad input.
+
+mod bad_input;
+mod kill;
+mod machine;
+mod server;

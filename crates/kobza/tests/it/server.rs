@@ -1,0 +1,124 @@
+//! The server's fixed shapes, and what it refuses.
+
+use serde_json::json;
+
+use crate::machine::{Folder, Server, text};
+
+#[test]
+fn fixed_shapes() {
+    let folder = Folder::new();
+    let server = Server::start(&folder);
+    let yaml = "name: w\nparams: {n: {type: integer, default: 3}}\ntasks:\n  a: {noop: true}\n  m: {noop: true, needs: a, map: {range: 3}}\n";
+    let (status, put) = server.post("/api/v1/workflows", "application/yaml", yaml);
+    assert_eq!(status, 201);
+    assert_eq!(put["name"], "w");
+    assert_eq!(put["version"].as_str().unwrap().len(), 64);
+    let (status, run) =
+        server.post("/api/v1/workflows/w/runs", "application/json", "{\"params\": {\"n\": 4}}");
+    assert_eq!(status, 201);
+    let id = run["id"].as_str().unwrap();
+    assert_eq!(server.wait_run(id), "succeeded");
+    let detail = server.run(id);
+    for field in ["created_at", "started_at", "ended_at"] {
+        assert!(detail[field].is_string(), "{field}: {detail}");
+    }
+    assert_eq!(detail["params"], json!({"n": 4}));
+    let (_, tasks) = server.get(&format!("/api/v1/runs/{id}/tasks"));
+    assert!(tasks["next"].is_null());
+    let mut seen: Vec<(String, Option<u64>)> = Vec::new();
+    for task in tasks["items"].as_array().unwrap() {
+        assert_eq!(task["state"], "succeeded");
+        assert_eq!(task["attempt"], 1);
+        assert!(task["id"].as_str().unwrap().starts_with(id));
+        seen.push((task["name"].as_str().unwrap().to_owned(), task["map_index"].as_u64()));
+    }
+    seen.sort();
+    assert_eq!(
+        seen,
+        [
+            ("a".to_owned(), None),
+            ("m".to_owned(), Some(0)),
+            ("m".to_owned(), Some(1)),
+            ("m".to_owned(), Some(2))
+        ]
+    );
+    let (status, metrics) = server.get("/metrics");
+    assert_eq!(status, 200);
+    assert!(metrics.as_str().unwrap().contains("kobza_batches_total"));
+}
+
+#[test]
+fn refusals() {
+    let folder = Folder::new();
+    let server = Server::start(&folder);
+    let (status, error) = server.post(
+        "/api/v1/workflows",
+        "application/yaml",
+        "name: w\ntasks:\n  a: {needs: b, noop: true}\n",
+    );
+    assert_eq!(status, 422);
+    let field = &error["error"]["fields"][0];
+    assert_eq!(field["line"], 3, "{error}");
+    assert!(field["path"].as_str().unwrap().starts_with("tasks.a"), "{error}");
+    assert_eq!(server.get("/api/v1/workflows/w").0, 404);
+
+    server.post(
+        "/api/v1/workflows",
+        "application/yaml",
+        "name: p\nparams: {n: {type: integer}}\ntasks:\n  a: {noop: true}\n",
+    );
+    for (body, expected) in [
+        ("{\"params\": {\"n\": \"many\"}}", 422),
+        ("{\"params\": {}}", 422),
+        ("{\"params\": {\"n\": 1, \"other\": 2}}", 422),
+        ("{\"parms\": {}}", 400),
+        ("nonsense", 400),
+    ] {
+        let (status, answer) = server.post("/api/v1/workflows/p/runs", "application/json", body);
+        assert_eq!(status, expected, "{body}: {answer}");
+        assert!(answer["error"]["message"].is_string());
+    }
+    let (_, runs) = server.get("/api/v1/runs");
+    assert_eq!(runs["items"], json!([]), "a refused run must not exist");
+    assert_eq!(server.get("/api/v1/runs/not-a-run").0, 404);
+    assert_eq!(server.get("/api/v1/nothing").0, 404);
+    assert_eq!(server.post("/api/v1/workflows/nobody/runs", "application/json", "{}").0, 404);
+}
+
+#[test]
+fn a_second_server_on_the_same_store_stops() {
+    let folder = Folder::new();
+    let _server = Server::start(&folder);
+    let second = folder.kobza(&["server", "--data", "data", "--listen", "127.0.0.1:0"]);
+    assert_eq!(second.status.code(), Some(2));
+    assert!(text(&second.stderr).contains("kobza"), "{}", text(&second.stderr));
+}
+
+#[test]
+fn only_loopback_without_authentication() {
+    let folder = Folder::new();
+    let output = folder.kobza(&["server", "--data", "data", "--listen", "0.0.0.0:0"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(!folder.path().join("data").exists(), "nothing may change");
+}
+
+#[test]
+fn other_sites_are_refused() {
+    let folder = Folder::new();
+    let server = Server::start(&folder);
+    let agent: ureq::Agent =
+        ureq::Agent::config_builder().http_status_as_error(false).build().into();
+    let url = format!("{}/api/v1/workflows", server.url);
+    let yaml = "name: w\ntasks: {a: {noop: true}}";
+    for (name, value) in [("origin", "https://evil.example"), ("sec-fetch-site", "cross-site")] {
+        let answer = agent
+            .post(&url)
+            .header(name, value)
+            .header("content-type", "application/yaml")
+            .send(yaml)
+            .unwrap();
+        assert_eq!(answer.status().as_u16(), 403, "{name}");
+    }
+    let answer = agent.get(&url).header("host", "rebound.example").call().unwrap();
+    assert_eq!(answer.status().as_u16(), 421);
+}
