@@ -1,1 +1,59 @@
+//! Argo Workflows: its YAML compiled to the engine's forms, its expressions and conditions, its
+//! node status and its REST routes.
+//!
+//! The pure half answers the engine's questions ([`ArgoDialect`]); the outer half is the parser, the
+//! runner of one leaf ([`exec`]) and the wire.
 
+mod arguments;
+mod compile;
+mod decide;
+mod depends;
+mod document;
+mod launch;
+mod limits;
+mod names;
+mod normal;
+mod outputs;
+mod retry;
+mod values;
+
+use kobza_engine::{Decision, Launch, Question};
+use kobza_runtime::{Dialect, ExecutorName, Facts, LaunchSpec};
+
+pub use compile::{CompileOptions, Library, compile, effective_spec};
+pub use decide::{LOOP_MAX, RECURSION_MAX};
+pub use document::{Diagnostic, FILE_BYTES_MAX, Kind, Object, parse};
+pub use launch::{ArgoSettings, ExecSpec, Image, Mount};
+pub use limits::{NeededLimit, limits};
+pub use names::{fnv32a, node_id, pod_name};
+
+/// The dialect as the runtime calls it.
+#[derive(Clone, Debug, Default)]
+pub struct ArgoDialect {
+    settings: ArgoSettings,
+}
+
+impl ArgoDialect {
+    #[must_use]
+    pub fn new(settings: ArgoSettings) -> Self {
+        Self { settings }
+    }
+}
+
+impl Dialect for ArgoDialect {
+    fn name(&self) -> &'static str {
+        "argo"
+    }
+
+    fn decide(&self, question: &Question, facts: &dyn Facts) -> Decision {
+        decide::decide(question, facts)
+    }
+
+    fn launch(
+        &self,
+        launch: &Launch,
+        facts: &dyn Facts,
+    ) -> Result<(ExecutorName, LaunchSpec), String> {
+        launch::launch(launch, facts, &self.settings).map(|spec| ("process", spec))
+    }
+}

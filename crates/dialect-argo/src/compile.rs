@@ -1,0 +1,860 @@
+//! A workflow's spec to the engine's general forms.
+//!
+//! The root graph has one node, which calls the entrypoint: so the entrypoint's inputs, retries and
+//! hooks are those of any other call. A `steps` template is a graph of groups in order, each group a
+//! graph of its steps; a `dag` template is one graph with logical gates. What only the dialect needs
+//! (arguments, conditions, the template as written) stays in the opaque parts.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use kobza_expr::argo_expr::parse_duration;
+use kobza_model::{
+    Edge, Expansion, ExpansionAt, ExpansionBy, Gate, Graph, Hook, HookOn, Json, Leaf, LimitUse,
+    Node, NodeNo, Outcome, Retry, Template, TemplateBody, TemplateNo, Verdict, VerdictSet,
+    Workflow, ZeroLength,
+};
+use serde_json::json;
+
+use crate::depends::{self, Upstream};
+use crate::document::{Diagnostic, Kind, Object};
+use crate::normal::merge;
+
+/// Where templates of other objects are found.
+pub trait Library {
+    fn workflow_template(&self, name: &str) -> Option<Arc<Json>>;
+    fn cluster_workflow_template(&self, name: &str) -> Option<Arc<Json>>;
+}
+
+/// No other objects.
+impl Library for () {
+    fn workflow_template(&self, _: &str) -> Option<Arc<Json>> {
+        None
+    }
+
+    fn cluster_workflow_template(&self, _: &str) -> Option<Arc<Json>> {
+        None
+    }
+}
+
+/// What compilation needs besides the object.
+#[derive(Clone, Debug, Default)]
+pub struct CompileOptions {
+    /// Limits are named within it.
+    pub namespace: String,
+    /// Values of workflow parameters for the few fields that must be known before the run (targets,
+    /// names of mutexes); others are substituted while it runs.
+    pub parameters: BTreeMap<String, String>,
+}
+
+/// Bodies that a template may have; exactly one.
+pub(crate) const BODIES: &[&str] = &[
+    "container", "script", "steps", "dag", "suspend", "http", "containerSet", "resource", "data",
+    "plugin",
+];
+
+type Result<T> = std::result::Result<T, Diagnostic>;
+
+/// The spec to run: `workflowTemplateRef` resolved and merged, arguments of both joined.
+pub fn effective_spec(object: &Object, library: &dyn Library) -> Result<Json> {
+    let own = match object.kind {
+        Kind::CronWorkflow => &object.json["spec"]["workflowSpec"],
+        _ => &object.json["spec"],
+    };
+    let Some(reference) = own.get("workflowTemplateRef").filter(|r| r.is_object()) else {
+        return Ok(own.clone());
+    };
+    let (name, cluster) = reference_of(reference);
+    let found = if cluster {
+        library.cluster_workflow_template(&name)
+    } else {
+        library.workflow_template(&name)
+    };
+    let found = found.ok_or_else(|| {
+        Diagnostic::new(
+            "spec.workflowTemplateRef",
+            format!("{} {name:?} not found", if cluster { "cluster workflow template" } else { "workflow template" }),
+        )
+    })?;
+    let mut over = own.clone();
+    let mut merged = found["spec"].clone();
+    // Arguments: the workflow's by name over the template's; the rest by merge.
+    if let (Some(over), true) = (over.as_object_mut(), merged.is_object()) {
+        over.shift_remove("workflowTemplateRef");
+        let arguments = over.shift_remove("arguments");
+        merged = merge(&merged, &Json::Object(over.clone()));
+        if let Some(arguments) = arguments {
+            let joined = join_arguments(&merged["arguments"], &arguments);
+            merged["arguments"] = joined;
+        }
+        merged["workflowTemplateRef"] = reference.clone();
+    }
+    Ok(merged)
+}
+
+fn join_arguments(under: &Json, over: &Json) -> Json {
+    let mut out = json!({});
+    for side in ["parameters", "artifacts"] {
+        let mut items: Vec<Json> = under[side].as_array().cloned().unwrap_or_default();
+        for item in over[side].as_array().into_iter().flatten() {
+            match items.iter_mut().find(|i| i["name"] == item["name"]) {
+                Some(there) => {
+                    if let (Some(there), Some(item)) = (there.as_object_mut(), item.as_object()) {
+                        if item.contains_key("value") {
+                            there.shift_remove("valueFrom");
+                        }
+                        there.extend(item.clone());
+                    }
+                }
+                None => items.push(item.clone()),
+            }
+        }
+        if !items.is_empty() {
+            out[side] = Json::Array(items);
+        }
+    }
+    out
+}
+
+/// Name, and whether of the cluster.
+fn reference_of(reference: &Json) -> (String, bool) {
+    let name = reference["name"].as_str().unwrap_or_default().to_owned();
+    (name, reference["clusterScope"].as_bool().unwrap_or(false))
+}
+
+/// Compiles an object that has a spec to run.
+pub fn compile(
+    object: &Object,
+    library: &dyn Library,
+    options: &CompileOptions,
+) -> std::result::Result<Workflow, Diagnostic> {
+    let spec = effective_spec(object, library)?;
+    let metadata = &object.json["metadata"];
+    let name = metadata["name"]
+        .as_str()
+        .or_else(|| metadata["generateName"].as_str().map(|n| n.trim_end_matches('-')))
+        .filter(|n| !n.is_empty())
+        .ok_or_else(|| Diagnostic::new("metadata.name", "or generateName is required"))?
+        .to_owned();
+    let scope = match (&spec["workflowTemplateRef"], object.kind) {
+        (Json::Object(_), _) => {
+            let (name, cluster) = reference_of(&spec["workflowTemplateRef"]);
+            Scope { kind: if cluster { "cluster" } else { "namespaced" }, name }
+        }
+        (_, Kind::WorkflowTemplate) => Scope { kind: "namespaced", name: name.clone() },
+        (_, Kind::ClusterWorkflowTemplate) => Scope { kind: "cluster", name: name.clone() },
+        _ => Scope { kind: "local", name: String::new() },
+    };
+    let mut compiler = Compiler {
+        library,
+        options,
+        spec: &spec,
+        templates: Vec::new(),
+        known: BTreeMap::new(),
+        specs: BTreeMap::new(),
+        inlines: 0,
+    };
+    compiler.specs.insert(scope.clone(), Arc::new(spec.clone()));
+    let workflow = compiler.workflow(&name, &scope)?;
+    let mut source = spec.clone();
+    if let Some(source) = source.as_object_mut() {
+        source.shift_remove("templates");
+    }
+    let timeout_ms = match spec["activeDeadlineSeconds"].as_str() {
+        None => None,
+        Some(text) => {
+            let seconds: i64 = text.parse().map_err(|_| {
+                Diagnostic::new("spec.activeDeadlineSeconds", "must be a number of seconds")
+            })?;
+            Some(u64::try_from(seconds.max(0)).unwrap_or(0).saturating_mul(1000))
+        }
+    };
+    Ok(Workflow {
+        name,
+        dialect: "argo".to_owned(),
+        timeout_ms,
+        description: metadata["annotations"]["workflows.argoproj.io/description"]
+            .as_str()
+            .map(str::to_owned),
+        params: parameters_schema(&spec),
+        source: json!({ "spec": source, "metadata": metadata, "kind": object.kind.as_str() }),
+        ..workflow
+    })
+}
+
+/// JSON Schema of the workflow's parameters: strings, with defaults and choices.
+fn parameters_schema(spec: &Json) -> Json {
+    let mut properties = serde_json::Map::new();
+    let mut required = Vec::new();
+    for parameter in spec["arguments"]["parameters"].as_array().into_iter().flatten() {
+        let Some(name) = parameter["name"].as_str() else { continue };
+        let mut schema = json!({ "type": "string" });
+        if let Some(value) = parameter.get("value").or_else(|| parameter.get("default")) {
+            schema["default"] = value.clone();
+        } else if parameter.get("valueFrom").is_none() {
+            required.push(Json::from(name));
+        }
+        if let Some(choices) = parameter.get("enum") {
+            schema["enum"] = choices.clone();
+        }
+        if let Some(text) = parameter.get("description") {
+            schema["description"] = text.clone();
+        }
+        properties.insert(name.to_owned(), schema);
+    }
+    // Callers may add parameters that only expressions and templates of others mention.
+    json!({ "type": "object", "properties": properties, "required": required,
+            "additionalProperties": { "type": "string" } })
+}
+
+/// Whose templates a name means.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct Scope {
+    kind: &'static str,
+    name: String,
+}
+
+impl Scope {
+    fn text(&self) -> String {
+        format!("{}/{}", self.kind, self.name)
+    }
+}
+
+struct Compiler<'a> {
+    library: &'a dyn Library,
+    options: &'a CompileOptions,
+    spec: &'a Json,
+    templates: Vec<Template>,
+    known: BTreeMap<(Scope, String), TemplateNo>,
+    specs: BTreeMap<Scope, Arc<Json>>,
+    inlines: u32,
+}
+
+/// Longest chain of templates that call each other before anything is called again: far beyond
+/// anything written by hand, and what the recursion of this compiler may use of the stack.
+const NESTING_MAX: u32 = 200;
+
+impl Compiler<'_> {
+    fn workflow(&mut self, name: &str, scope: &Scope) -> Result<Workflow> {
+        let entrypoint = self.spec["entrypoint"]
+            .as_str()
+            .filter(|e| !e.is_empty())
+            .ok_or_else(|| Diagnostic::new("spec.entrypoint", "is required"))?;
+        let placeholder = Graph {
+            nodes: Vec::new(),
+            verdict: Verdict::default(),
+            parallelism: None,
+            outputs: false,
+            spec: Json::Null,
+        };
+        self.templates
+            .push(Template { name: "$root".to_owned(), body: TemplateBody::Graph(placeholder) });
+        let call = json!({ "name": entrypoint, "template": entrypoint });
+        let mut entry = self.call(&call, scope, "spec.entrypoint", 0)?;
+        entry.gate = Gate::always();
+        // The run's own limits are held by its one root node.
+        entry.limits.extend(self.limits(&self.spec["synchronization"], "spec")?);
+        // `spec.arguments` are the values of the entrypoint's inputs of the same names.
+        entry.arguments["entry"] = Json::Bool(true);
+        let mut hooks = Vec::new();
+        let on_exit = self.spec["onExit"].as_str().map(|template| json!({ "template": template }));
+        let mut declared: Vec<(String, Json)> = self.spec["hooks"]
+            .as_object()
+            .map(|hooks| hooks.iter().map(|(k, v)| (k.clone(), v.clone())).collect())
+            .unwrap_or_default();
+        if let Some(on_exit) = on_exit
+            && !declared.iter().any(|(name, _)| name == "exit")
+        {
+            declared.push(("exit".to_owned(), on_exit));
+        }
+        for (name, hook) in &declared {
+            let path = if name == "exit" { "spec.onExit" } else { "spec.hooks" };
+            let path = format!("{path}.{name}");
+            let call = self.hook_target(hook, scope, &path)?;
+            let make = |on: HookOn| Hook {
+                name: if name == "exit" { "onExit".to_owned() } else { format!("hooks.{name}") },
+                on,
+                call,
+                affects: name == "exit",
+                guard: true,
+                skip_on_cancel: false,
+                arguments: json!({ "hook": hook, "level": "workflow" }),
+            };
+            hooks.push(make(HookOn::Exit));
+            if name != "exit" {
+                require_expression(hook, &path)?;
+                // Hooks of a run are called at its end; its start is the start of its root node.
+                entry.hooks.push(make(HookOn::Start));
+            }
+        }
+        let parallelism = self.count(self.spec.get("parallelism"), "spec.parallelism")?;
+        self.templates[0].body = TemplateBody::Graph(Graph {
+            nodes: vec![entry],
+            verdict: Verdict { set: VerdictSet::All, ..Verdict::default() },
+            parallelism,
+            outputs: false,
+            spec: json!({ "role": "root" }),
+        });
+        Ok(Workflow {
+            name: name.to_owned(),
+            dialect: "argo".to_owned(),
+            templates: std::mem::take(&mut self.templates),
+            entry: TemplateNo(0),
+            description: None,
+            tags: Vec::new(),
+            params: Json::Null,
+            timeout_ms: None,
+            max_active_runs: None,
+            hooks,
+            open: false,
+            triggers: Json::Null,
+            source: Json::Null,
+        })
+    }
+
+    fn count(&self, value: Option<&Json>, path: &str) -> Result<Option<u32>> {
+        let number = match value {
+            None | Some(Json::Null) => return Ok(None),
+            Some(Json::String(text)) => self.constant(text).parse().ok(),
+            Some(other) => other.as_i64(),
+        };
+        let number = number.ok_or_else(|| Diagnostic::new(path, "must be a number"))?;
+        Ok(u32::try_from(number).ok().filter(|n| *n > 0))
+    }
+
+    /// A text whose workflow parameters are replaced, for fields that must be known beforehand.
+    fn constant(&self, text: &str) -> String {
+        let mut out = text.to_owned();
+        for (name, value) in &self.options.parameters {
+            out = out.replace(&format!("{{{{workflow.parameters.{name}}}}}"), value);
+        }
+        out
+    }
+
+    fn limits(&self, sync: &Json, path: &str) -> Result<Vec<LimitUse>> {
+        let mut limits = Vec::new();
+        let namespace = |item: &Json| {
+            item["namespace"].as_str().unwrap_or(&self.options.namespace).to_owned()
+        };
+        let use_of = |limit: String| LimitUse { limit, weight: 1, while_waiting: true };
+        for mutex in sync["mutexes"].as_array().into_iter().flatten() {
+            let name = mutex["name"].as_str().ok_or_else(|| {
+                Diagnostic::new(format!("{path}.synchronization.mutexes"), "needs a name")
+            })?;
+            limits.push(use_of(format!("{}/Mutex/{}", namespace(mutex), self.constant(name))));
+        }
+        for semaphore in sync["semaphores"].as_array().into_iter().flatten() {
+            let key = &semaphore["configMapKeyRef"];
+            let database = &semaphore["database"];
+            if let (Some(map), Some(key)) = (key["name"].as_str(), key["key"].as_str()) {
+                let (map, key) = (self.constant(map), self.constant(key));
+                limits.push(use_of(format!("{}/ConfigMap/{map}/{key}", namespace(semaphore))));
+            } else if let Some(key) = database["key"].as_str() {
+                let key = self.constant(key);
+                limits.push(use_of(format!("{}/Database/{key}", namespace(semaphore))));
+            } else {
+                return Err(Diagnostic::new(
+                    format!("{path}.synchronization.semaphores"),
+                    "needs configMapKeyRef.name and .key, or database.key",
+                ));
+            }
+        }
+        Ok(limits)
+    }
+
+    fn hook_target(&mut self, hook: &Json, scope: &Scope, path: &str) -> Result<TemplateNo> {
+        let (target, target_scope) = self.find(hook, scope, path)?;
+        self.template(target, &target_scope, path, 1)
+    }
+
+    /// The template that a call names, and whose it is.
+    fn find(&mut self, call: &Json, scope: &Scope, path: &str) -> Result<(Arc<Json>, Scope)> {
+        if let Some(inline) = call.get("inline").filter(|i| i.is_object()) {
+            let mut inline = inline.clone();
+            self.inlines += 1;
+            inline["$inline"] = Json::from(self.inlines);
+            return Ok((Arc::new(inline), scope.clone()));
+        }
+        let (name, scope) = match call.get("templateRef").filter(|r| r.is_object()) {
+            Some(reference) => {
+                let (object, cluster) = reference_of(reference);
+                let template = reference["template"].as_str().unwrap_or_default().to_owned();
+                let kind = if cluster { "cluster" } else { "namespaced" };
+                (template, Scope { kind, name: object })
+            }
+            None => (call["template"].as_str().unwrap_or_default().to_owned(), scope.clone()),
+        };
+        if name.is_empty() {
+            return Err(Diagnostic::new(path, "must specify a template, a templateRef or inline"));
+        }
+        if !self.specs.contains_key(&scope) {
+            let found = if scope.kind == "cluster" {
+                self.library.cluster_workflow_template(&scope.name)
+            } else {
+                self.library.workflow_template(&scope.name)
+            };
+            let found = found.ok_or_else(|| {
+                Diagnostic::new(
+                    path,
+                    format!("templateRef {:?}: workflow template not found", scope.name),
+                )
+            })?;
+            self.specs.insert(scope.clone(), Arc::new(found["spec"].clone()));
+        }
+        let spec = &self.specs[&scope];
+        let found = spec["templates"]
+            .as_array()
+            .and_then(|all| all.iter().find(|t| t["name"].as_str() == Some(&name)))
+            .ok_or_else(|| {
+                Diagnostic::new(path, format!("template name '{name}' undefined"))
+                    .hint("names of templates are exact; check `spec.templates`")
+            })?;
+        Ok((Arc::new(found.clone()), scope))
+    }
+
+    /// With `templateDefaults` and the workflow's default retries.
+    fn with_defaults(&self, template: &Json) -> Json {
+        let body = BODIES.iter().find(|b| template.get(**b).is_some());
+        let mut out = match self.spec.get("templateDefaults").filter(|d| d.is_object()) {
+            Some(defaults) => merge(defaults, template),
+            None => template.clone(),
+        };
+        if let Some(fields) = out.as_object_mut() {
+            fields.retain(|key, _| {
+                !BODIES.contains(&key.as_str()) || body.is_none_or(|body| body == key)
+            });
+        }
+        if out.get("retryStrategy").is_none()
+            && let Some(retry) = self.spec.get("retryStrategy").filter(|r| r.is_object())
+        {
+            out["retryStrategy"] = retry.clone();
+        }
+        out
+    }
+
+    fn template(
+        &mut self,
+        written: Arc<Json>,
+        scope: &Scope,
+        path: &str,
+        nesting: u32,
+    ) -> Result<TemplateNo> {
+        if nesting > NESTING_MAX {
+            return Err(Diagnostic::new(path, "templates are nested too deeply"));
+        }
+        let name = match written.get("$inline") {
+            Some(number) => format!("$inline-{number}"),
+            None => written["name"].as_str().unwrap_or_default().to_owned(),
+        };
+        let key = (scope.clone(), name.clone());
+        if let Some(known) = self.known.get(&key) {
+            return Ok(*known);
+        }
+        let number = TemplateNo(u32::try_from(self.templates.len()).unwrap_or(u32::MAX));
+        self.known.insert(key, number);
+        let template = self.with_defaults(&written);
+        let path = format!("templates.{name}");
+        let bodies: Vec<&str> =
+            BODIES.iter().copied().filter(|b| template.get(*b).is_some()).collect();
+        let body = match bodies[..] {
+            [body] => body,
+            [] => {
+                return Err(Diagnostic::new(path, "template type is unspecified")
+                    .hint(format!("give it one of: {}", BODIES.join(", "))));
+            }
+            _ => {
+                return Err(Diagnostic::new(
+                    path,
+                    format!("multiple template types specified: {}", bodies.join(", ")),
+                ));
+            }
+        };
+        // Its place is taken before its children are compiled: templates may call themselves.
+        self.templates.push(Template {
+            name,
+            body: TemplateBody::Leaf(Leaf { kind: "argo".to_owned(), spec: Json::Null }),
+        });
+        let mut head = template.clone();
+        if let Some(head) = head.as_object_mut() {
+            head.shift_remove("$inline");
+            if matches!(body, "steps" | "dag") {
+                head.shift_remove("steps");
+                if let Some(dag) = head.get_mut("dag").and_then(Json::as_object_mut) {
+                    dag.shift_remove("tasks");
+                }
+            }
+        }
+        let compiled = match body {
+            "steps" => self.steps(&template, head, scope, &path, nesting)?,
+            "dag" => self.dag(&template, head, scope, &path, nesting)?,
+            _ => TemplateBody::Leaf(Leaf {
+                kind: if body == "suspend" { "suspend" } else { "argo" }.to_owned(),
+                spec: json!({ "template": head, "scope": scope.text(), "body": body }),
+            }),
+        };
+        self.templates[number.index()].body = compiled;
+        Ok(number)
+    }
+
+    fn steps(
+        &mut self,
+        template: &Json,
+        head: Json,
+        scope: &Scope,
+        path: &str,
+        nesting: u32,
+    ) -> Result<TemplateBody> {
+        let groups = template["steps"].as_array().cloned().unwrap_or_default();
+        let results = wants_results(template);
+        let mut names = serde_json::Map::new();
+        let mut nodes = Vec::new();
+        for (number, group) in groups.iter().enumerate() {
+            let mut members = Vec::new();
+            for (place, step) in group.as_array().into_iter().flatten().enumerate() {
+                let at = format!("{path}.steps[{number}]");
+                let name = step_name(step, &at)?;
+                if names.insert(name.clone(), json!([number, place])).is_some() {
+                    return Err(Diagnostic::new(
+                        format!("{at}.{name}"),
+                        "name is not unique".to_owned(),
+                    ));
+                }
+                let mut node = self.call(step, scope, &format!("{at}.{name}"), nesting)?;
+                node.gate = Gate::always();
+                members.push(node);
+            }
+            let graph = Graph {
+                nodes: members,
+                verdict: Verdict { set: VerdictSet::All, ..Verdict::default() },
+                parallelism: None,
+                outputs: false,
+                spec: json!({ "role": "group", "group": number, "results": results }),
+            };
+            let call = TemplateNo(u32::try_from(self.templates.len()).unwrap_or(u32::MAX));
+            self.templates.push(Template {
+                name: format!("{}[{number}]", template["name"].as_str().unwrap_or_default()),
+                body: TemplateBody::Graph(graph),
+            });
+            let mut node = plain_node(format!("[{number}]"), call);
+            if number > 0 {
+                let previous = NodeNo(u32::try_from(number - 1).unwrap_or(u32::MAX));
+                node.edges = vec![Edge::on(previous)];
+            }
+            node.gate = if number > 0 { Gate::all_succeeded() } else { Gate::always() };
+            node.arguments = json!({ "group": number });
+            nodes.push(node);
+        }
+        Ok(TemplateBody::Graph(Graph {
+            nodes,
+            verdict: Verdict { set: VerdictSet::All, ..Verdict::default() },
+            parallelism: self.count(template.get("parallelism"), &format!("{path}.parallelism"))?,
+            outputs: has_outputs(template),
+            spec: json!({ "role": "steps", "template": head, "scope": scope.text(), "names": names }),
+        }))
+    }
+
+    fn dag(
+        &mut self,
+        template: &Json,
+        head: Json,
+        scope: &Scope,
+        path: &str,
+        nesting: u32,
+    ) -> Result<TemplateBody> {
+        let all = template["dag"]["tasks"].as_array().cloned().unwrap_or_default();
+        let mut places: BTreeMap<String, usize> = BTreeMap::new();
+        for (place, task) in all.iter().enumerate() {
+            let name = step_name(task, &format!("{path}.tasks[{place}]"))?;
+            if places.insert(name.clone(), place).is_some() {
+                return Err(Diagnostic::new(format!("{path}.tasks.{name}"), "name is not unique"));
+            }
+        }
+        let find = |name: &str| {
+            let place = *places.get(name)?;
+            let on = &all[place]["continueOn"];
+            Some(Upstream {
+                node: NodeNo(u32::try_from(place).ok()?),
+                continue_on_error: on["error"].as_bool().unwrap_or(false),
+                continue_on_failed: on["failed"].as_bool().unwrap_or(false),
+            })
+        };
+        let mut gates = Vec::with_capacity(all.len());
+        for task in &all {
+            let name = task["name"].as_str().unwrap_or_default();
+            let dependencies: Vec<String> = task["dependencies"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(|d| d.as_str().map(str::to_owned))
+                .collect();
+            let at = format!("{path}.tasks.{name}");
+            let tree = match task["depends"].as_str().filter(|d| !d.trim().is_empty()) {
+                Some(_) if !dependencies.is_empty() => {
+                    return Err(Diagnostic::new(
+                        at,
+                        "cannot use both 'depends' and 'dependencies' in the same DAG task",
+                    ));
+                }
+                Some(text) => Some(depends::parse(text, &find)),
+                None if dependencies.is_empty() => None,
+                None => Some(depends::all(&dependencies, &find)),
+            };
+            gates.push(match tree {
+                None => Gate::always(),
+                Some(tree) => Gate::Logical(tree.map_err(|error| Diagnostic::new(at, error))?),
+            });
+        }
+        let (keep, targets) = self.targets(template, &all, &places, &gates, path)?;
+        // Tasks that no target needs do not run; numbers are those of what is left.
+        let mut renumbered = vec![None; all.len()];
+        for (new, &old) in keep.iter().enumerate() {
+            renumbered[old] = Some(NodeNo(u32::try_from(new).unwrap_or(u32::MAX)));
+        }
+        let mut names = serde_json::Map::new();
+        let mut nodes = Vec::with_capacity(keep.len());
+        for &old in &keep {
+            let task = &all[old];
+            let name = task["name"].as_str().unwrap_or_default();
+            let mut node = self.call(task, scope, &format!("{path}.tasks.{name}"), nesting)?;
+            let mut gate = gates[old].clone();
+            if let Gate::Logical(tree) = &mut gate {
+                renumber(tree, &renumbered);
+                let mut named = Vec::new();
+                named_nodes(tree, &mut named);
+                named.sort_unstable();
+                named.dedup();
+                node.edges = named.into_iter().map(Edge::on).collect();
+            }
+            node.gate = gate;
+            names.insert(name.to_owned(), Json::from(nodes.len()));
+            nodes.push(node);
+        }
+        let parallelism =
+            self.count(template.get("parallelism"), &format!("{path}.parallelism"))?;
+        Ok(TemplateBody::Graph(Graph {
+            nodes,
+            verdict: Verdict {
+                set: VerdictSet::Nodes(targets.iter().filter_map(|t| renumbered[*t]).collect()),
+                rows: Vec::new(),
+                // Work in progress is let to end; only a template that limits its own parallelism
+                // stops at the first failure.
+                fail_fast: parallelism.is_some()
+                    && template["failFast"].as_bool().unwrap_or(false),
+                inherit_omitted: true,
+            },
+            parallelism,
+            outputs: has_outputs(template),
+            spec: json!({
+                "role": "dag", "template": head, "scope": scope.text(), "names": names,
+                "results": wants_results(template),
+            }),
+        }))
+    }
+
+    /// The tasks that run, in order, and those that decide the phase.
+    fn targets(
+        &self,
+        template: &Json,
+        all: &[Json],
+        places: &BTreeMap<String, usize>,
+        gates: &[Gate],
+        path: &str,
+    ) -> Result<(Vec<usize>, Vec<usize>)> {
+        let mut upstreams = Vec::with_capacity(all.len());
+        for gate in gates {
+            let mut named = Vec::new();
+            if let Gate::Logical(tree) = gate {
+                named_nodes(tree, &mut named);
+            }
+            upstreams.push(named);
+        }
+        let wanted = template["dag"]["target"].as_str().map(|t| self.constant(t));
+        if let Some(wanted) = wanted.filter(|w| !w.trim().is_empty()) {
+            let mut targets = Vec::new();
+            for name in wanted.split_whitespace() {
+                targets.push(*places.get(name).ok_or_else(|| {
+                    Diagnostic::new(format!("{path}.targets"), format!("target '{name}' is not defined"))
+                })?);
+            }
+            let mut needed = vec![false; all.len()];
+            let mut open = targets.clone();
+            while let Some(place) = open.pop() {
+                if !std::mem::replace(&mut needed[place], true) {
+                    open.extend(upstreams[place].iter().map(|n| n.index()));
+                }
+            }
+            return Ok(((0..all.len()).filter(|p| needed[*p]).collect(), targets));
+        }
+        let mut leaf = vec![true; all.len()];
+        for up in upstreams.iter().flatten() {
+            leaf[up.index()] = false;
+        }
+        Ok(((0..all.len()).collect(), (0..all.len()).filter(|p| leaf[*p]).collect()))
+    }
+
+    /// A step, a task or the entrypoint as a node.
+    fn call(&mut self, call: &Json, scope: &Scope, path: &str, nesting: u32) -> Result<Node> {
+        let name = call["name"].as_str().unwrap_or_default().to_owned();
+        let (written, target_scope) = self.find(call, scope, path)?;
+        let target = self.template(written.clone(), &target_scope, path, nesting + 1)?;
+        let template = self.with_defaults(&written);
+        let mut node = plain_node(name, target);
+        node.guard = true;
+        let loops: Vec<&str> = ["withItems", "withParam", "withSequence"]
+            .into_iter()
+            .filter(|k| call.get(*k).is_some_and(|v| !v.is_null()))
+            .collect();
+        if loops.len() > 1 {
+            return Err(Diagnostic::new(
+                path,
+                format!("only one of {} may be used", loops.join(", ")),
+            ));
+        }
+        if !loops.is_empty() {
+            node.expansion = Some(Expansion {
+                at: ExpansionAt::Gate,
+                by: ExpansionBy::Ask,
+                zero: ZeroLength::Skipped,
+                window: None,
+                fail_fast: false,
+            });
+        }
+        if template.get("retryStrategy").is_some_and(Json::is_object) {
+            node.retry = Some(Retry {
+                limit: u32::MAX - 1,
+                backoff: kobza_model::Backoff::default(),
+                causes: Vec::new(),
+                exit_codes: Vec::new(),
+                ask: true,
+            });
+        }
+        let template_path = format!("templates.{}", template["name"].as_str().unwrap_or("inline"));
+        node.limits = self.limits(&template["synchronization"], &template_path)?;
+        node.attempt_timeout_ms = self.duration(&template, "activeDeadlineSeconds");
+        node.timeout_ms = self.duration(&template, "timeout");
+        node.daemon = template["daemon"].as_bool().unwrap_or(false);
+        let on = &call["continueOn"];
+        if on["failed"].as_bool().unwrap_or(false) || on["error"].as_bool().unwrap_or(false) {
+            node.continue_on = vec![Outcome::Failed, Outcome::UpstreamFailed];
+        }
+        for (name, hook) in call["hooks"].as_object().into_iter().flatten() {
+            let path = format!("{path}.hooks.{name}");
+            let target = self.hook_target(hook, scope, &path)?;
+            let make = |on: HookOn| Hook {
+                name: if name == "exit" { "onExit".to_owned() } else { format!("hooks.{name}") },
+                on,
+                call: target,
+                affects: false,
+                guard: true,
+                skip_on_cancel: false,
+                arguments: json!({ "hook": hook }),
+            };
+            if name == "exit" {
+                node.hooks.push(make(HookOn::Exit));
+            } else {
+                require_expression(hook, &path)?;
+                node.hooks.push(make(HookOn::Start));
+                node.hooks.push(make(HookOn::Exit));
+            }
+        }
+        let mut kept = call.clone();
+        if let Some(kept) = kept.as_object_mut() {
+            kept.shift_remove("inline");
+        }
+        node.arguments = json!({ "call": kept });
+        Ok(node)
+    }
+
+    /// A duration field that is known beforehand: seconds, or a text such as `5m`.
+    fn duration(&self, template: &Json, key: &str) -> Option<u64> {
+        duration_ms(&self.constant(template[key].as_str()?))
+    }
+}
+
+/// Milliseconds of `30`, `30s`, `1h`.
+pub(crate) fn duration_ms(text: &str) -> Option<u64> {
+    let nanos = match text.parse::<i64>() {
+        Ok(seconds) => seconds.checked_mul(1_000_000_000)?,
+        Err(_) => parse_duration(text)?,
+    };
+    u64::try_from(nanos / 1_000_000).ok()
+}
+
+fn require_expression(hook: &Json, path: &str) -> Result<()> {
+    if hook["expression"].as_str().is_none_or(str::is_empty) {
+        return Err(Diagnostic::new(path, "Expression required")
+            .hint("only the hook named exit runs without an expression"));
+    }
+    Ok(())
+}
+
+fn step_name(step: &Json, path: &str) -> Result<String> {
+    let name = step["name"].as_str().unwrap_or_default();
+    if name.is_empty() {
+        return Err(Diagnostic::new(path, "name is required"));
+    }
+    let good = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
+    if !good || name.len() > 128 {
+        return Err(Diagnostic::new(path, format!("name {name:?} is invalid"))
+            .hint("letters, digits, `-` and `_`, at most 128"));
+    }
+    Ok(name.to_owned())
+}
+
+/// Whether a template reads the standard output of one of its nodes.
+fn wants_results(template: &Json) -> bool {
+    template.to_string().contains("outputs.result")
+}
+
+fn has_outputs(template: &Json) -> bool {
+    ["parameters", "artifacts"]
+        .iter()
+        .any(|side| template["outputs"][side].as_array().is_some_and(|items| !items.is_empty()))
+}
+
+fn plain_node(name: String, call: TemplateNo) -> Node {
+    Node {
+        name,
+        call,
+        gate: Gate::always(),
+        edges: Vec::new(),
+        guard: false,
+        expansion: None,
+        limits: Vec::new(),
+        priority: 0,
+        retry: None,
+        attempt_timeout_ms: None,
+        timeout_ms: None,
+        hooks: Vec::new(),
+        continue_on: Vec::new(),
+        daemon: false,
+        ignorable: false,
+        arguments: Json::Null,
+        produces: Vec::new(),
+        consumes: Vec::new(),
+    }
+}
+
+fn named_nodes(tree: &kobza_model::Tree, out: &mut Vec<NodeNo>) {
+    use kobza_model::Tree;
+    match tree {
+        Tree::All(parts) | Tree::Any(parts) => parts.iter().for_each(|p| named_nodes(p, out)),
+        Tree::Not(part) => named_nodes(part, out),
+        Tree::Is(predicate) => out.push(predicate.node),
+    }
+}
+
+fn renumber(tree: &mut kobza_model::Tree, numbers: &[Option<NodeNo>]) {
+    use kobza_model::Tree;
+    match tree {
+        Tree::All(parts) | Tree::Any(parts) => {
+            parts.iter_mut().for_each(|p| renumber(p, numbers));
+        }
+        Tree::Not(part) => renumber(part, numbers),
+        Tree::Is(predicate) => {
+            if let Some(new) = numbers[predicate.node.index()] {
+                predicate.node = new;
+            }
+        }
+    }
+}
