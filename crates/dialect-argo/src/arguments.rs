@@ -93,10 +93,7 @@ fn parameter_value(parameter: &Json, values: &Values<'_>) -> Result<Option<Strin
 
 /// The artifact that an argument means; fields beside the reference (`subPath`, `mode`, ...) are
 /// the argument's.
-pub(crate) fn artifact_value(
-    artifact: &Json,
-    values: &Values<'_>,
-) -> Result<Option<Json>, String> {
+pub(crate) fn artifact_value(artifact: &Json, values: &Values<'_>) -> Result<Option<Json>, String> {
     let optional = artifact["optional"].as_bool().unwrap_or(false);
     let mut own = artifact.clone();
     let mut found = None;
@@ -135,17 +132,12 @@ pub(crate) fn artifact_value(
 }
 
 fn absent(name: &str, optional: bool) -> Result<Option<Json>, String> {
-    if optional {
-        Ok(None)
-    } else {
-        Err(TemplateError::Absent(name.to_owned()).to_string())
-    }
+    if optional { Ok(None) } else { Err(TemplateError::Absent(name.to_owned()).to_string()) }
 }
 
 /// Keys that say where an artifact is.
-pub(crate) const LOCATIONS: &[&str] = &[
-    "raw", "s3", "http", "git", "gcs", "azure", "oss", "hdfs", "artifactory", "plugin", "local",
-];
+pub(crate) const LOCATIONS: &[&str] =
+    &["raw", "s3", "http", "git", "gcs", "azure", "oss", "hdfs", "artifactory", "plugin", "local"];
 
 /// Inputs of a template from the arguments of its call.
 pub(crate) fn inputs(

@@ -49,7 +49,15 @@ pub struct CompileOptions {
 
 /// Bodies that a template may have; exactly one.
 pub(crate) const BODIES: &[&str] = &[
-    "container", "script", "steps", "dag", "suspend", "http", "containerSet", "resource", "data",
+    "container",
+    "script",
+    "steps",
+    "dag",
+    "suspend",
+    "http",
+    "containerSet",
+    "resource",
+    "data",
     "plugin",
 ];
 
@@ -73,7 +81,10 @@ pub fn effective_spec(object: &Object, library: &dyn Library) -> Result<Json> {
     let found = found.ok_or_else(|| {
         Diagnostic::new(
             "spec.workflowTemplateRef",
-            format!("{} {name:?} not found", if cluster { "cluster workflow template" } else { "workflow template" }),
+            format!(
+                "{} {name:?} not found",
+                if cluster { "cluster workflow template" } else { "workflow template" }
+            ),
         )
     })?;
     let mut over = own.clone();
@@ -333,9 +344,8 @@ impl Compiler<'_> {
 
     fn limits(&self, sync: &Json, path: &str) -> Result<Vec<LimitUse>> {
         let mut limits = Vec::new();
-        let namespace = |item: &Json| {
-            item["namespace"].as_str().unwrap_or(&self.options.namespace).to_owned()
-        };
+        let namespace =
+            |item: &Json| item["namespace"].as_str().unwrap_or(&self.options.namespace).to_owned();
         let use_of = |limit: String| LimitUse { limit, weight: 1, while_waiting: true };
         for mutex in sync["mutexes"].as_array().into_iter().flatten() {
             let name = mutex["name"].as_str().ok_or_else(|| {
@@ -638,8 +648,7 @@ impl Compiler<'_> {
                 rows: Vec::new(),
                 // Work in progress is let to end; only a template that limits its own parallelism
                 // stops at the first failure.
-                fail_fast: parallelism.is_some()
-                    && template["failFast"].as_bool().unwrap_or(false),
+                fail_fast: parallelism.is_some() && template["failFast"].as_bool().unwrap_or(false),
                 inherit_omitted: true,
             },
             parallelism,
@@ -673,7 +682,10 @@ impl Compiler<'_> {
             let mut targets = Vec::new();
             for name in wanted.split_whitespace() {
                 targets.push(*places.get(name).ok_or_else(|| {
-                    Diagnostic::new(format!("{path}.targets"), format!("target '{name}' is not defined"))
+                    Diagnostic::new(
+                        format!("{path}.targets"),
+                        format!("target '{name}' is not defined"),
+                    )
                 })?);
             }
             let mut needed = vec![false; all.len()];

@@ -59,10 +59,7 @@ fn condition(when: &str, values: &Values<'_>) -> Result<Option<String>, String> 
 }
 
 fn skipped(text: &str) -> Decision {
-    Decision::Skip {
-        cause: Cause::Guard,
-        message: Some(format!("when '{text}' evaluated false")),
-    }
+    Decision::Skip { cause: Cause::Guard, message: Some(format!("when '{text}' evaluated false")) }
 }
 
 fn guard(task: &TaskRow, question: &Question, facts: &dyn Facts) -> Answer {
@@ -207,11 +204,14 @@ fn hook(task: &TaskRow, facts: &dyn Facts) -> Answer {
         }
         if definition.on != HookOn::Start {
             // What held at the start has run then.
-            let mut before = Values { own: values.own.clone(), ..Values::new(facts, Some(task.scope)) };
+            let mut before =
+                Values { own: values.own.clone(), ..Values::new(facts, Some(task.scope)) };
             before.own.insert("workflow.status".to_owned(), "Running".to_owned());
             if let Some(row) = &owner_row {
                 for family in ["steps", "tasks"] {
-                    before.own.insert(format!("{family}.{}.status", row.name), "Running".to_owned());
+                    before
+                        .own
+                        .insert(format!("{family}.{}.status", row.name), "Running".to_owned());
                 }
             }
             if holds(&before).unwrap_or(false) {
@@ -292,9 +292,7 @@ fn expand(scope: ScopeNo, node: Option<NodeNo>, facts: &dyn Facts) -> Answer {
             Ok(Json::Array(items)) => items,
             _ => {
                 let shown: String = text.chars().take(200).collect();
-                return Err(format!(
-                    "withParam value could not be parsed as a JSON list: {shown}"
-                ));
+                return Err(format!("withParam value could not be parsed as a JSON list: {shown}"));
             }
         }
     } else {
@@ -381,7 +379,13 @@ fn print_number(format: &str, n: i64) -> Result<String, String> {
             'b' => format!("{:b}", n.unsigned_abs()),
             _ => return Err(bad()),
         };
-        let sign = if n < 0 { "-" } else if plus { "+" } else { "" };
+        let sign = if n < 0 {
+            "-"
+        } else if plus {
+            "+"
+        } else {
+            ""
+        };
         let fill = width.saturating_sub(digits.len() + sign.len());
         match (left, zero) {
             (true, _) => out.push_str(&format!("{sign}{digits}{}", " ".repeat(fill))),

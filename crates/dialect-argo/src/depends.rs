@@ -59,10 +59,7 @@ fn bare(upstream: Upstream) -> Tree {
 }
 
 /// Reads a `depends` text. `find` answers for a task's name.
-pub(crate) fn parse(
-    text: &str,
-    find: &dyn Fn(&str) -> Option<Upstream>,
-) -> Result<Tree, String> {
+pub(crate) fn parse(text: &str, find: &dyn Fn(&str) -> Option<Upstream>) -> Result<Tree, String> {
     let mut parser = Parser { rest: text, find, depth: 0 };
     let tree = parser.any()?;
     parser.space();

@@ -208,11 +208,7 @@ enum Raw {
     Map(Vec<(String, Spanned<Raw>)>),
 }
 
-fn flatten(
-    node: Spanned<Raw>,
-    path: String,
-    places: &mut BTreeMap<String, (u32, u32)>,
-) -> Json {
+fn flatten(node: Spanned<Raw>, path: String, places: &mut BTreeMap<String, (u32, u32)>) -> Json {
     let json = match node.value {
         Raw::Null => Json::Null,
         Raw::Scalar(value) => value,
@@ -225,8 +221,7 @@ fn flatten(
             entries
                 .into_iter()
                 .map(|(key, value)| {
-                    let below =
-                        if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                    let below = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
                     (key, flatten(value, below, places))
                 })
                 .collect(),

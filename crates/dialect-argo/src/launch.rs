@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, json};
 
 use crate::compile::duration_ms;
-use crate::names::{attempt_name, has_retry, pod_name, template_json, template_spec, workflow_name};
+use crate::names::{
+    attempt_name, has_retry, pod_name, template_json, template_spec, workflow_name,
+};
 use crate::values::{Live, Values, config_value, enclosing_inputs};
 
 /// Where the dialect's tasks run, and with what.
@@ -211,12 +213,15 @@ fn own_variables(
     if has_retry(&rows, task) {
         put("retries".to_owned(), (launch.attempt.max(1) - 1).to_string());
         if launch.attempt <= 1 {
-            for (key, value) in [("exitCode", "0"), ("status", ""), ("duration", "0"), ("message", "")] {
+            for (key, value) in
+                [("exitCode", "0"), ("status", ""), ("duration", "0"), ("message", "")]
+            {
                 put(format!("lastRetry.{key}"), value.to_owned());
             }
         }
     }
-    for (side, kinds) in [("inputs", &["artifacts"][..]), ("outputs", &["artifacts", "parameters"])] {
+    for (side, kinds) in [("inputs", &["artifacts"][..]), ("outputs", &["artifacts", "parameters"])]
+    {
         for kind in kinds {
             for item in template[side][*kind].as_array().into_iter().flatten() {
                 let path = item["path"].as_str().or(item["valueFrom"]["path"].as_str());
@@ -404,7 +409,12 @@ fn credentials(
     facts: &dyn Facts,
     secrets: &mut Vec<String>,
 ) -> Map<String, Json> {
-    fn walk(json: &Json, facts: &dyn Facts, out: &mut Map<String, Json>, secrets: &mut Vec<String>) {
+    fn walk(
+        json: &Json,
+        facts: &dyn Facts,
+        out: &mut Map<String, Json>,
+        secrets: &mut Vec<String>,
+    ) {
         match json {
             Json::Object(fields) => {
                 if let (Some(Json::String(name)), Some(Json::String(key))) =

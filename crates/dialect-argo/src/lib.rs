@@ -9,12 +9,14 @@ mod compile;
 mod decide;
 mod depends;
 mod document;
+pub mod exec;
 mod launch;
 mod limits;
 mod names;
 mod normal;
 mod outputs;
 mod retry;
+mod status;
 mod values;
 
 use kobza_engine::{Decision, Launch, Question};
@@ -26,6 +28,7 @@ pub use document::{Diagnostic, FILE_BYTES_MAX, Kind, Object, parse};
 pub use launch::{ArgoSettings, ExecSpec, Image, Mount};
 pub use limits::{NeededLimit, limits};
 pub use names::{fnv32a, node_id, pod_name};
+pub use status::{RunData, nodes, workflow_object, workflow_phase};
 
 /// The dialect as the runtime calls it.
 #[derive(Clone, Debug, Default)]

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use kobza_model::{
-    Json, NodeNo, RunRow, ScopeNo, ScopeRow, TaskNo, TaskRow, TemplateBody, TemplateNo,
-    Workflow,
+    Json, NodeNo, RunRow, ScopeNo, ScopeRow, TaskNo, TaskRow, TemplateBody, TemplateNo, Workflow,
 };
 
 use crate::normal::scalar_text;
@@ -156,11 +155,7 @@ pub(crate) fn node_name(rows: &dyn Rows, task: &TaskRow) -> String {
 /// The name of the node of a task's current attempt.
 pub(crate) fn attempt_name(rows: &dyn Rows, task: &TaskRow) -> String {
     let name = node_name(rows, task);
-    if has_retry(rows, task) {
-        format!("{name}({})", task.attempt.max(1) - 1)
-    } else {
-        name
-    }
+    if has_retry(rows, task) { format!("{name}({})", task.attempt.max(1) - 1) } else { name }
 }
 
 /// The phase of a task's node.
@@ -204,7 +199,10 @@ mod tests {
         assert_eq!(node_id("wf", "wf"), "wf");
         assert_eq!(pod_name("wf", "wf", "t"), "wf");
         assert_eq!(pod_name("wf", "wf.a", "t"), format!("wf-t-{}", fnv32a("wf.a")));
-        assert_eq!(pod_name(&"n".repeat(300), "n.a", "t").len(), 242 + 1 + fnv32a("n.a").to_string().len());
+        assert_eq!(
+            pod_name(&"n".repeat(300), "n.a", "t").len(),
+            242 + 1 + fnv32a("n.a").to_string().len()
+        );
         assert_eq!(item_text(&serde_json::json!({"b": 2, "a": "x(1)"})), "a:x1,b:2");
         assert_eq!(item_text(&serde_json::json!(1.0)), "1");
     }

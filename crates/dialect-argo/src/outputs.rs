@@ -30,9 +30,7 @@ pub(crate) fn find(
     let (side, name) = output.split_once('.').unwrap_or((output, ""));
     let found = match side {
         "result" | "exitCode" => text(facts.output(task.task, side), ""),
-        "parameters" | "artifacts" if !name.is_empty() => {
-            text(facts.output(task.task, side), name)
-        }
+        "parameters" | "artifacts" if !name.is_empty() => text(facts.output(task.task, side), name),
         _ => None,
     };
     match found {
@@ -60,13 +58,7 @@ fn default(facts: &dyn Facts, task: &TaskRow, side: &str, name: &str) -> Option<
 }
 
 /// Outputs of the instances that succeeded, in order, as one JSON list.
-fn aggregate(
-    facts: &dyn Facts,
-    scope: ScopeNo,
-    node: NodeNo,
-    length: u32,
-    output: &str,
-) -> Found {
+fn aggregate(facts: &dyn Facts, scope: ScopeNo, node: NodeNo, length: u32, output: &str) -> Found {
     let (side, name) = output.split_once('.').unwrap_or((output, ""));
     let mut values: Vec<Json> = Vec::new();
     for index in 0..length {

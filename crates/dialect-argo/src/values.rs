@@ -11,7 +11,7 @@ use kobza_model::{
 use kobza_runtime::Facts;
 use serde_json::json;
 
-use crate::names::{self, Rows, phase, template_json, template_spec};
+use crate::names::{self, Rows, phase, template_spec};
 use crate::normal::scalar_text;
 use crate::outputs;
 
@@ -419,9 +419,4 @@ pub(crate) fn config_value(facts: &dyn Facts, kind: &str, reference: &Json) -> O
         return String::from_utf8(bytes).ok();
     }
     Some(text.to_owned())
-}
-
-/// The template that a task runs.
-pub(crate) fn template_of<'a>(workflow: &'a Workflow, task: &TaskRow) -> &'a Json {
-    template_json(workflow, task.template)
 }

@@ -1,0 +1,5 @@
+//! The dialect on the real engine: with scripted bodies, and with real processes.
+
+mod conformance;
+mod driver;
+mod flows;
