@@ -424,14 +424,15 @@ impl Compiler<'_> {
 
     /// With `templateDefaults` and the workflow's default retries.
     fn with_defaults(&self, template: &Json) -> Json {
-        let body = BODIES.iter().find(|b| template.get(**b).is_some());
         let mut out = match self.spec.get("templateDefaults").filter(|d| d.is_object()) {
             Some(defaults) => merge(defaults, template),
             None => template.clone(),
         };
+        let has_body = BODIES.iter().any(|body| template.get(*body).is_some());
         if let Some(fields) = out.as_object_mut() {
             fields.retain(|key, _| {
-                !BODIES.contains(&key.as_str()) || body.is_none_or(|body| body == key)
+                // A default of another kind must not give the template a second body.
+                !BODIES.contains(&key.as_str()) || template.get(key).is_some() || !has_body
             });
         }
         if out.get("retryStrategy").is_none()

@@ -149,6 +149,8 @@ fn run(task: &TaskRow, given: &Arguments, mut values: Values<'_>) -> Answer {
                 }
             };
             if fresh {
+                let mut outputs = outputs;
+                outputs.push(("$cache".to_owned(), Json::String(full)));
                 return Ok(Decision::Succeed { cause: Cause::Cache, outputs });
             }
         }
@@ -180,12 +182,9 @@ fn hook(task: &TaskRow, facts: &dyn Facts) -> Answer {
     let mut values = Values::new(facts, Some(task.scope));
     if of_workflow {
         values.inputs = Arc::new(Json::Null);
-        let status = match definition.on {
-            HookOn::Start => "Running",
-            _ => final_status(facts),
-        };
-        values.own.insert("workflow.status".to_owned(), status.to_owned());
-        values.own.insert("workflow.failures".to_owned(), failures(facts));
+        if definition.on == HookOn::Start {
+            values.own.insert("workflow.status".to_owned(), "Running".to_owned());
+        }
     } else if let Some(item) = owner_row.as_ref().and_then(|row| {
         let items = facts.output(row.parent?, "$items")?;
         items.get(row.index? as usize).cloned()
@@ -242,7 +241,7 @@ pub(crate) fn final_status(facts: &dyn Facts) -> &'static str {
 }
 
 /// `workflow.failures`: a JSON list, as a JSON string.
-fn failures(facts: &dyn Facts) -> String {
+pub(crate) fn failures(facts: &dyn Facts) -> String {
     let rows = crate::values::Live(facts);
     let mut list = Vec::new();
     for number in 1.. {

@@ -135,7 +135,10 @@ fn values(json: &mut Json, path: &str) -> Result<()> {
         }
         stringify_field(parameter, "value", &at)?;
         stringify_field(parameter, "default", &at)?;
-        stringify_field(parameter, "name", &at)?;
+        if parameter.get("name").is_some_and(|name| !name.is_string()) {
+            return Err(Diagnostic::new(format!("{at}.name"), "must be a string")
+                .hint("YAML reads n, y, no, on and numbers as other things: put it in quotes"));
+        }
         stringify_list(parameter, "enum", &at)?;
         if let Some(from) = parameter.get_mut("valueFrom") {
             stringify_field(from, "default", &format!("{at}.valueFrom"))?;

@@ -587,7 +587,8 @@ impl Tree<'_> {
                 node["resourcesDuration"] = json!({ "cpu": used, "memory": used });
             }
         }
-        if let Some(key) = task.inputs["$cache"].as_str().filter(|_| kind != "Retry") {
+        let kept = own.and_then(|own| own.get("$cache")).and_then(|key| key.as_str());
+        if let Some(key) = kept.or(task.inputs["$cache"].as_str()).filter(|_| kind != "Retry") {
             let mut parts = key.splitn(3, '/').skip(1);
             node["memoizationStatus"] = json!({
                 "hit": task.cause == Cause::Cache,

@@ -206,6 +206,17 @@ impl<'a> Values<'a> {
                 let micros = (self.facts.now().0 - start.0).max(0);
                 Found::Text(format!("{:.6}", micros as f64 / 1e6))
             }
+            // Known once the entrypoint has ended: to exit handlers and all that they call.
+            ("status" | "failures", "") => {
+                let entry = self.facts.task_of(ScopeNo(0), NodeNo(0), None);
+                if !entry.is_some_and(|entry| entry.state.is_finished()) {
+                    return Found::Unknown;
+                }
+                Found::Text(match head {
+                    "status" => crate::decide::final_status(self.facts).to_owned(),
+                    _ => crate::decide::failures(self.facts),
+                })
+            }
             ("scheduledTime", "") => text(&run.extra["argo"]["scheduledTime"]),
             ("parameters", "" | "json") => {
                 let list: Vec<Json> = parameters(self.facts)
@@ -313,13 +324,14 @@ impl Variables for Values<'_> {
         let mut entries = Vec::new();
         for path in paths {
             let known = self.own.keys().any(|k| k.split('.').next() == Some(&path[0]));
-            let late = LATE.contains(&path[0].as_str())
-                || (path[0] == "workflow"
-                    && matches!(path.get(1).map(String::as_str), Some("status" | "failures")));
-            if late && !known && !(path[0] == "item" && self.item.is_some()) {
+            let late = LATE.contains(&path[0].as_str());
+            if path[0] == "workflow"
+                && matches!(path.get(1).map(String::as_str), Some("status" | "failures"))
+                && self.find(&path[..2].join(".")) == Found::Unknown
+            {
                 return None;
             }
-            if late && path[0] == "workflow" && !self.own.contains_key(&path.join(".")) {
+            if late && !known && !(path[0] == "item" && self.item.is_some()) {
                 return None;
             }
             self.reading(path, &mut entries);

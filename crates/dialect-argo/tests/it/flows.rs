@@ -255,19 +255,19 @@ kind: Workflow
 metadata: {name: wf}
 spec:
   entrypoint: main
-  arguments: {parameters: [{name: n, value: 3}]}
+  arguments: {parameters: [{name: left, value: 3}]}
   templates:
   - name: main
-    inputs: {parameters: [{name: n}]}
+    inputs: {parameters: [{name: left}]}
     steps:
     - - name: again
         template: main
-        when: "{{inputs.parameters.n}} > 0"
-        arguments: {parameters: [{name: n, value: "{{=asInt(inputs.parameters.n) - 1}}"}]}
+        when: "{{inputs.parameters.left}} > 0"
+        arguments: {parameters: [{name: left, value: "{{=asInt(inputs.parameters.left) - 1}}"}]}
 "#,
         |_| ok(),
     );
-    assert_eq!(driver.phase(), "Succeeded");
+    assert_eq!(driver.phase(), "Succeeded", "{:#?}", driver.data().tasks);
     assert_eq!(driver.nodes().values().filter(|(_, kind)| kind == "Steps").count(), 4);
 }
 
@@ -305,6 +305,7 @@ spec:
   - name: main
     steps:
     - [{name: a, template: m}]
+    - [{name: between, template: other}]
     - [{name: b, template: m}]
     - - name: c
         template: say
@@ -313,6 +314,7 @@ spec:
     memoize: {key: "k", maxAge: 1h, cache: {configMap: {name: c}}}
     container: {image: x, command: [x], args: [v]}
     outputs: {parameters: [{name: out, valueFrom: {path: /x}}]}
+  - {name: other, container: {image: x, command: [x], args: [other]}}
   - name: say
     inputs: {parameters: [{name: text}]}
     container: {image: x, command: [x], args: ["{{inputs.parameters.text}}"]}
@@ -323,9 +325,9 @@ spec:
         },
     );
     assert_eq!(driver.phase(), "Succeeded");
-    assert_eq!(*count.lock().expect("a count"), 2, "m ran once");
+    assert_eq!(*count.lock().expect("a count"), 3, "m ran once");
     let nodes = kobza_dialect_argo::nodes(&driver.data());
-    let b = nodes.values().find(|n| n["name"] == "wf[1].b").expect("b");
+    let b = nodes.values().find(|n| n["name"] == "wf[2].b").expect("b");
     assert_eq!(b["memoizationStatus"], json!({ "hit": true, "cacheName": "c", "key": "k" }));
 }
 
