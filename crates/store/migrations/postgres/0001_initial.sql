@@ -64,8 +64,8 @@ CREATE TABLE IF NOT EXISTS run (
     params TEXT COLLATE "C",
     more TEXT COLLATE "C"
 );
-CREATE INDEX IF NOT EXISTS run_by_created ON run (created_at);
-CREATE INDEX IF NOT EXISTS run_by_workflow ON run (workflow_no, state, created_at);
+CREATE INDEX IF NOT EXISTS run_by_created ON run (created_at, run_no);
+CREATE INDEX IF NOT EXISTS run_by_workflow ON run (workflow_no, state, created_at, run_no);
 CREATE INDEX IF NOT EXISTS run_active ON run (run_no) WHERE state < 4;
 CREATE UNIQUE INDEX IF NOT EXISTS run_by_key ON run (workflow_no, key) WHERE key IS NOT NULL;
 CREATE INDEX IF NOT EXISTS run_by_parent ON run (parent_run, parent_task)
