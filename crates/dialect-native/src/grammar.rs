@@ -1,21 +1,22 @@
 //! The native format: every field, its form and its meaning.
 
 use crate::shape::{Field, Object, Shape};
+use crate::trigger_grammar::TRIGGER;
 
 use Shape::{
     Any, Asset, Bool, Duration, Integer, List, Map, Mapping, Name, Null, Number, OneOf, Scalar,
     Size, Text, Word,
 };
 
-const fn field(name: &'static str, shape: Shape, doc: &'static str) -> Field {
+pub(crate) const fn field(name: &'static str, shape: Shape, doc: &'static str) -> Field {
     Field { name, shape, doc, required: false, only: &[] }
 }
 
-const fn required(name: &'static str, shape: Shape, doc: &'static str) -> Field {
+pub(crate) const fn required(name: &'static str, shape: Shape, doc: &'static str) -> Field {
     Field { name, shape, doc, required: true, only: &[] }
 }
 
-const fn only(
+pub(crate) const fn only(
     kinds: &'static [&'static str],
     name: &'static str,
     shape: Shape,
@@ -24,7 +25,7 @@ const fn only(
     Field { name, shape, doc, required: false, only: kinds }
 }
 
-const COUNT: Shape = Integer { min: 1, max: 1_000_000 };
+pub(crate) const COUNT: Shape = Integer { min: 1, max: 1_000_000 };
 
 /// Kinds of task, each a field of its own.
 pub(crate) const KINDS: &[&str] =
@@ -54,11 +55,6 @@ pub(crate) const RULES: &[&str] = &[
 /// Causes of failure that `retries.on` can name.
 pub(crate) const RETRY_CAUSES: &[&str] =
     &["code", "infrastructure", "timeout", "lost", "limit", "template", "check"];
-
-const TRIGGER_KINDS: &[&str] =
-    &["cron", "interval", "every", "at", "rrule", "assets", "webhook", "event", "run", "file"];
-const CLOCKS: &[&str] = &["cron", "interval", "every", "at", "rrule"];
-const EVENTS: &[&str] = &["assets", "webhook", "event", "run", "file"];
 
 pub(crate) static WORKFLOW: Object = Object {
     name: "workflow",
@@ -102,120 +98,6 @@ pub(crate) static WORKFLOW: Object = Object {
             "Capacities of limits that tasks name.",
         ),
         required("tasks", Map(&Shape::Object(&TASK)), "Its tasks by name."),
-    ],
-};
-
-pub(crate) static TRIGGER: Object = Object {
-    name: "trigger",
-    doc: "a trigger",
-    one_of: TRIGGER_KINDS,
-    fields: &[
-        field("cron", Text, "Cron pattern of 5 or 6 fields, or @daily and the like."),
-        field("interval", OneOf(&[Duration]), "Every so long, counted from `anchor`."),
-        field("every", OneOf(&[Duration]), "The same as `interval`."),
-        field(
-            "at",
-            OneOf(&[Text, List(&Text)]),
-            "At these times (RFC 3339, or local to `timezone`).",
-        ),
-        field("rrule", Text, "An iCalendar recurrence rule."),
-        field(
-            "assets",
-            OneOf(&[Asset, List(&Asset), Shape::Object(&ASSETS)]),
-            "When these assets were updated.",
-        ),
-        field("webhook", OneOf(&[Name, Shape::Object(&WEBHOOK)]), "When an HTTP request arrives."),
-        field("event", OneOf(&[Name, Mapping]), "When an event of this name is published."),
-        field(
-            "run",
-            OneOf(&[Name, Shape::Object(&RUN_END)]),
-            "When a run of another workflow ends.",
-        ),
-        field("file", OneOf(&[Text, Shape::Object(&FILE)]), "When a file appears or changes."),
-        field("name", Name, "Its name; numbered when absent."),
-        only(CLOCKS, "timezone", Text, "Time zone of its local times; UTC when absent."),
-        only(&["interval", "every"], "anchor", Text, "A time that intervals count from."),
-        only(CLOCKS, "start", Text, "Not before this time."),
-        only(CLOCKS, "end", Text, "Not after this time."),
-        only(
-            CLOCKS,
-            "catchup",
-            OneOf(&[Bool, COUNT]),
-            "Make up for missed slots: all, none, or the last so many.",
-        ),
-        field(
-            "overlap",
-            Word(&["allow", "queue", "skip", "cancel_running"]),
-            "What to do while an earlier run still runs.",
-        ),
-        field(
-            "params",
-            Mapping,
-            "Parameters of the runs it starts (templates; `event` is what happened).",
-        ),
-        only(EVENTS, "filter", Text, "A condition over `event`; others are ignored."),
-        only(EVENTS, "debounce", Duration, "Wait until so long nothing more has happened."),
-        only(EVENTS, "batch", Shape::Object(&BATCH), "One run for several events."),
-        field("enabled", Bool, "False keeps it off."),
-    ],
-};
-
-static ASSETS: Object = Object {
-    name: "assets",
-    doc: "a set of assets",
-    one_of: &["all", "any"],
-    fields: &[
-        field("all", List(&Asset), "When all of them were updated since the last run."),
-        field("any", List(&Asset), "When any of them was updated."),
-    ],
-};
-
-static WEBHOOK: Object = Object {
-    name: "webhook",
-    doc: "a webhook",
-    one_of: &[],
-    fields: &[
-        required("path", Name, "Last part of its address."),
-        field("secret", Name, "Name of the secret that requests are signed with (HMAC)."),
-        field(
-            "methods",
-            List(&Word(&["POST", "PUT", "GET"])),
-            "Accepted methods; POST when absent.",
-        ),
-    ],
-};
-
-static RUN_END: Object = Object {
-    name: "run_end",
-    doc: "the end of a run",
-    one_of: &[],
-    fields: &[
-        required("workflow", Name, "Which workflow."),
-        field(
-            "states",
-            List(&Word(&["succeeded", "failed", "cancelled"])),
-            "Which ends count; succeeded when absent.",
-        ),
-    ],
-};
-
-static FILE: Object = Object {
-    name: "file",
-    doc: "a file to watch",
-    one_of: &[],
-    fields: &[
-        required("path", Text, "A path or a pattern with `*`."),
-        field("every", Duration, "How often to look."),
-    ],
-};
-
-static BATCH: Object = Object {
-    name: "batch",
-    doc: "a batch of events",
-    one_of: &[],
-    fields: &[
-        field("size", COUNT, "So many events make a run."),
-        field("timeout", Duration, "A run starts after so long with fewer events."),
     ],
 };
 

@@ -16,6 +16,7 @@ mod params;
 mod quantity;
 mod shape;
 pub mod spec;
+mod trigger_grammar;
 
 use kobza_model::{Json, Workflow};
 use serde_json::{Map, json};

@@ -45,7 +45,10 @@ impl<'s, 'a> Scope<'s, 'a> {
     }
 
     pub(super) fn event() -> Self {
-        Self { names: vec!["event", "interval", "var"], tasks: None }
+        Self {
+            names: vec!["event", "events", "slot", "interval", "partition", "trigger"],
+            tasks: None,
+        }
     }
 
     pub(super) fn hook(mapped: bool) -> Self {
