@@ -66,7 +66,7 @@ function fields(at: number, zone: string): Fields {
 export function formatInstant(at: number, zone: string): string {
   if (!Number.isFinite(at)) return "–";
   const f = fields(at, zone);
-  const offset = f.offset === "GMT" ? "UTC" : f.offset;
+  const offset = /^GMT([+-]0)?$/.test(f.offset) ? "UTC" : f.offset;
   return `${f.year}-${f.month}-${f.day} ${f.hour}:${f.minute}:${f.second} ${offset}`;
 }
 
