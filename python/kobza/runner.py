@@ -22,7 +22,7 @@ from typing import Any
 
 from . import schema, values
 from .context import Context, running
-from .errors import NotStorable, Skip
+from .errors import CheckFailed, NotStorable, Skip
 from .options import Options
 
 
@@ -59,6 +59,9 @@ def run_function(
                 result = list(result)
         except Skip as skip:
             return {"$skip": str(skip), **_beside(context)}
+        if task.get("check") and result is False:
+            name = getattr(function, "__name__", "the check")
+            raise CheckFailed(f"the check {name} did not hold")
         return collect(function, result, context, options, task.get("result"))
 
 

@@ -1,4 +1,4 @@
-"""``python kobza_worker parent FD`` or ``python kobza_worker worker FD TASKS``."""
+"""``python kobza_worker parent FD``, ``worker FD TASKS`` or ``export FILE``."""
 
 import os
 import sys
@@ -25,7 +25,11 @@ def main(arguments: list[str]) -> int:
         code = worker.main(int(arguments[1]), int(arguments[2]))
         sys.stdout.flush()
         os._exit(code)
-    print("usage: python kobza_worker parent FD | worker FD TASKS", file=sys.stderr)
+    if len(arguments) == 2 and arguments[0] == "export":
+        from kobza import export
+
+        return export.main(arguments[1:])
+    print("usage: python kobza_worker parent FD | worker FD TASKS | export FILE", file=sys.stderr)
     return 64
 
 

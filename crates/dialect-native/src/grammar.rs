@@ -159,6 +159,16 @@ static INTERPRETER: Object = Object {
         field("interpreter", Text, "Program to run; python3 when absent."),
         field("venv", Text, "Folder of a virtual environment whose interpreter to use."),
         field("path", List(&Text), "Folders to import modules from."),
+        field(
+            "requirements",
+            OneOf(&[Text, List(&Text)]),
+            "A requirements.txt or pyproject.toml, or packages: an environment is built of them, once.",
+        ),
+        field(
+            "mode",
+            Word(&["fork", "spawn", "reuse"]),
+            "A copy of a warm process (fork, the default), a fresh interpreter, or a process that runs many tasks.",
+        ),
     ],
 };
 
@@ -283,6 +293,16 @@ static PYTHON_OBJECT: Object = Object {
         field("interpreter", Text, "Program to run; python3 when absent."),
         field("venv", Text, "Folder of a virtual environment whose interpreter to use."),
         field("path", List(&Text), "Folders to import modules from."),
+        field(
+            "requirements",
+            OneOf(&[Text, List(&Text)]),
+            "A requirements.txt or pyproject.toml, or packages: an environment is built of them, once.",
+        ),
+        field(
+            "mode",
+            Word(&["fork", "spawn", "reuse"]),
+            "A copy of a warm process (fork, the default), a fresh interpreter, or a process that runs many tasks.",
+        ),
     ],
 };
 

@@ -60,7 +60,8 @@ pub(crate) fn launch(
             native::render_text(value, &context).map_err(in_field(&format!("env.{name}")))?;
         out.env.push((name.clone(), value));
     }
-    let executor = body(options, &spec, &context, base.as_deref(), facts, &mut out, &mut secrets)?;
+    let executor =
+        body(options, launch, &spec, &context, base.as_deref(), facts, &mut out, &mut secrets)?;
     for (name, value) in &out.env {
         if value.contains('\0') {
             return Err(format!("env.{name}: the value contains a NUL character"));
@@ -81,8 +82,10 @@ fn in_field(field: &str) -> impl Fn(TemplateError) -> String + use<'_> {
     move |error| format!("{field}: {error}")
 }
 
+#[expect(clippy::too_many_arguments, reason = "all that a body may look at")]
 fn body(
     options: &Options,
+    launch: &Launch,
     spec: &LeafSpec,
     context: &Context,
     base: Option<&Path>,
@@ -100,7 +103,18 @@ fn body(
             out.args = vec!["-e".to_owned(), "-c".to_owned(), text.script];
             out.env.extend(text.env);
         }
-        Body::Python { function, file, code, interpreter, venv, path, with, check } => {
+        Body::Python {
+            function,
+            file,
+            code,
+            interpreter,
+            venv,
+            path,
+            requirements,
+            mode,
+            with,
+            check,
+        } => {
             let with = native::render_json(with, context).map_err(in_field("with"))?;
             let mut folders: Vec<String> =
                 path.iter().map(|folder| resolve(base, folder)).collect();
@@ -128,6 +142,31 @@ fn body(
                 "code": code, "path": folders, "with": with, "check": check,
             });
             out.stdin = Some(call.to_string());
+            if let Some(function) = function {
+                let chosen = interpreter.is_some() || venv.is_some();
+                // Lists name packages; a text is a file.
+                let requirements = match requirements {
+                    Some(Json::String(file)) => Some(json!(resolve(base, file))),
+                    other => other.clone(),
+                };
+                let mut python = json!({
+                    "function": function, "path": call["path"], "args": call["with"],
+                    "mode": mode.as_deref().unwrap_or("fork"),
+                    "check": check, "context": python_context(launch, facts),
+                });
+                for (name, value) in [
+                    ("file", call["file"].clone()),
+                    ("requirements", json!(requirements)),
+                    ("interpreter", json!(chosen.then_some(&out.program))),
+                    ("fallback", json!(options.python)),
+                ] {
+                    if !value.is_null() {
+                        python[name] = value;
+                    }
+                }
+                // Where no warm Python is hosted, the program above does the same more slowly.
+                out.extra = json!({ "python": python });
+            }
         }
         Body::Sql { statement, connection, expect, max_rows } => {
             let text = native::render_sql(statement, context).map_err(in_field("sql"))?;
@@ -351,6 +390,21 @@ fn folder(
         }
         None => Ok(base.map(|base| base.display().to_string())),
     }
+}
+
+/// What a Python task may know of its run.
+fn python_context(launch: &Launch, facts: &dyn Facts) -> Json {
+    let run = facts.run();
+    let name = facts.task(launch.id.task).map(|row| row.name);
+    let interval = run.interval_start.zip(run.interval_end);
+    json!({
+        "run_id": run.run.to_string(), "namespace": run.namespace, "workflow": run.workflow,
+        "task": name, "map_index": launch.index, "attempt": launch.attempt, "params": run.params,
+        "interval": interval.map(|(start, end)| {
+            json!({"start": start.to_string(), "end": end.to_string()})
+        }),
+        "partition": run.partition,
+    })
 }
 
 /// Variables that every task has.

@@ -59,6 +59,10 @@ pub enum Body {
         venv: Option<String>,
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         path: Vec<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        requirements: Option<Json>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        mode: Option<String>,
         with: Json,
         /// A returned `false` fails it.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]

@@ -11,6 +11,7 @@
 mod code;
 mod connection;
 mod environment;
+mod export;
 mod parent;
 mod pool;
 mod requirements;
@@ -18,6 +19,7 @@ pub mod sources;
 mod task;
 
 pub use environment::{BuildError, Builder};
+pub use export::{ExportError, Problem, export};
 pub use pool::{Pool, PoolOptions};
 pub use requirements::{Requirements, Source, inline_requirements};
 pub use task::{Listed, Mode, PythonTask, TaskError};

@@ -165,6 +165,9 @@ impl Pool {
             sources::unpack(&setup.data_dir).map_err(|e| format!("Python packages: {e}"))?;
         let mut options = PoolOptions::new(packages, setup.data_dir.join("envs"));
         options.environment = setup.environment;
+        options
+            .environment
+            .push(("KOBZA_ARTIFACTS".into(), setup.data_dir.join("artifacts").into_os_string()));
         Ok(Box::new(Self::new(options).map_err(|e| e.to_string())?))
     }
 

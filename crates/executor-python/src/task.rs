@@ -34,6 +34,10 @@ pub struct PythonTask {
     pub interpreter: Option<String>,
     /// Folder of a virtual environment.
     pub venv: Option<String>,
+    /// Program when nothing else names one.
+    pub fallback: Option<String>,
+    /// The function judges something: it fails when it returns false.
+    pub check: bool,
     /// What must be installed: a file's path, or requirements.
     pub requirements: Option<Listed>,
     pub mode: Mode,
@@ -96,7 +100,7 @@ impl PythonTask {
         match (&self.interpreter, &self.venv) {
             (Some(interpreter), _) => interpreter.into(),
             (None, Some(venv)) => Path::new(venv).join("bin/python"),
-            (None, None) => "python3".into(),
+            (None, None) => self.fallback.as_deref().unwrap_or("python3").into(),
         }
     }
 
@@ -146,6 +150,9 @@ impl PythonTask {
             let limits =
                 json!({"memory_bytes": spec.memory_bytes, "cpu_seconds": spec.cpu_seconds});
             put("limits", limits);
+        }
+        if self.check {
+            put("check", json!(true));
         }
         put("output", json!(body.output));
         put("output_bytes", json!(spec.output_bytes));

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use kobza_api::{Catalog as _, Definition, Problem};
+use kobza_executor_python::ExportError;
+use kobza_model::Json;
 
 use crate::cli::{CheckArgs, Output};
 use crate::compose::Dialects;
@@ -11,8 +13,95 @@ use crate::failure::Failure;
 /// Endings of files that a folder is searched for.
 const ENDINGS: [&str; 3] = ["yaml", "yml", "json"];
 
-/// Reads one file into a definition.
-pub(crate) fn read(path: &Path) -> Result<(Definition, String), Vec<Problem>> {
+/// Reads one file into a definition. Of a Python file with several workflows one must be named.
+pub(crate) fn read(
+    path: &Path,
+    wanted: Option<&str>,
+) -> Result<(Definition, String), Vec<Problem>> {
+    let all = read_all(path)?;
+    let names: Vec<String> = all.iter().map(|(d, _)| d.workflow.name.clone()).collect();
+    let mut fitting = all.into_iter().filter(|(d, _)| wanted.is_none_or(|w| d.workflow.name == w));
+    match (fitting.next(), fitting.next()) {
+        (Some(only), None) => Ok(only),
+        (found, _) => {
+            let shown = path.display();
+            let (message, hint) = if found.is_some() {
+                let message = format!("{shown} has {} workflows", names.len());
+                (message, format!("name one with --workflow: {}", names.join(", ")))
+            } else {
+                let message = format!("{shown} has no workflow {:?}", wanted.unwrap_or_default());
+                (message, format!("it has {}", names.join(", ")))
+            };
+            Err(vec![Problem { message, hint: Some(hint), ..problem_of(path) }])
+        }
+    }
+}
+
+/// All definitions of a file: a Python file may hold several.
+pub(crate) fn read_all(path: &Path) -> Result<Vec<(Definition, String)>, Vec<Problem>> {
+    if path.extension().is_none_or(|e| e != "py") {
+        return Ok(vec![read_document(path)?]);
+    }
+    let mut found = Vec::new();
+    let mut problems = Vec::new();
+    for document in export(path)? {
+        let text = document.to_string();
+        match Dialects.parse(text.as_bytes(), &path.display().to_string()) {
+            Ok(definition) => found.push((definition, text)),
+            // Places in the document are none in the file.
+            Err(all) => {
+                problems.extend(all.into_iter().map(|p| Problem { line: None, column: None, ..p }))
+            }
+        }
+    }
+    if problems.is_empty() { Ok(found) } else { Err(problems) }
+}
+
+fn problem_of(path: &Path) -> Problem {
+    Problem {
+        path: String::new(),
+        message: String::new(),
+        hint: None,
+        file: Some(path.display().to_string()),
+        line: None,
+        column: None,
+    }
+}
+
+fn export(file: &Path) -> Result<Vec<Json>, Vec<Problem>> {
+    let failed = |message: String| vec![Problem { message, ..problem_of(file) }];
+    let cache = cache_folder();
+    let packages = kobza_executor_python::sources::unpack(&cache)
+        .map_err(|e| failed(format!("{}: {e}", cache.display())))?;
+    let builder = kobza_executor_python::Builder::new(cache.join("envs"), "uv");
+    let mut progress = |line: &str| print(&failed(format!("environment: {line}")));
+    kobza_executor_python::export(file, &packages, &builder, "python3", &mut progress).map_err(
+        |error| match error {
+            ExportError::Problems(all) => all
+                .into_iter()
+                .map(|p| Problem {
+                    message: p.message,
+                    file: p.file.or_else(|| Some(file.display().to_string())),
+                    line: p.line,
+                    ..problem_of(file)
+                })
+                .collect(),
+            other => failed(other.to_string()),
+        },
+    )
+}
+
+/// Where what can be made anew is kept.
+fn cache_folder() -> PathBuf {
+    let named = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    match (named("XDG_CACHE_HOME"), named("HOME")) {
+        (Some(cache), _) => cache.join("kobza"),
+        (None, Some(home)) => home.join(".cache/kobza"),
+        (None, None) => PathBuf::from(".kobza/cache"),
+    }
+}
+
+fn read_document(path: &Path) -> Result<(Definition, String), Vec<Problem>> {
     let name = path.display().to_string();
     let text = kobza_dialect_native::read_file(path).map_err(|all| {
         all.into_iter()
@@ -98,13 +187,15 @@ pub(crate) fn check(args: CheckArgs) -> Result<(), Failure> {
     let mut bad = false;
     let mut results = Vec::new();
     for file in &files {
-        match read(file) {
-            Ok((definition, _)) => {
-                if args.output == Output::Text {
-                    print(&definition.warnings);
-                    println!("{}: {} is good", file.display(), definition.workflow.name);
+        match read_all(file) {
+            Ok(definitions) => {
+                for (definition, _) in definitions {
+                    if args.output == Output::Text {
+                        print(&definition.warnings);
+                        println!("{}: {} is good", file.display(), definition.workflow.name);
+                    }
+                    results.push(serde_json::json!({"file": file, "workflow": definition.workflow.name, "ok": true, "warnings": definition.warnings}));
                 }
-                results.push(serde_json::json!({"file": file, "workflow": definition.workflow.name, "ok": true, "warnings": definition.warnings}));
             }
             Err(problems) => {
                 bad = true;

@@ -22,7 +22,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.command {
-        Command::Shim { args } => kobza_executor_process::shim_main(args),
+        Command::Shim { args } => {
+            kobza_executor_process::shim_main_with(args, Some(kobza_executor_python::Pool::make))
+        }
         Command::ExecSql => kobza_executor_process::exec_sql_main(),
         Command::ExecHttp => kobza_executor_process::exec_http_main(),
         Command::Exec { what: Exec::Sql } => kobza_executor_process::exec_sql_main(),

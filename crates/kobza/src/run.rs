@@ -76,7 +76,9 @@ pub(crate) fn run(args: RunArgs) -> Result<(), Failure> {
     let host = Host::start(HostOptions {
         data: args.place.data.clone(),
         slots: args.jobs,
-        base_folder: Some(base_folder(&args.file)?),
+        base_folder: Some(base_folder(
+            check::python_file(&args.file).0.as_deref().unwrap_or(&args.file),
+        )?),
         api_url: None,
     })?;
     let events = host.handle.follow();

@@ -154,6 +154,11 @@ impl<'a> Compiler<'a> {
             path: folders
                 .map(|f| f.items().iter().filter_map(Located::scalar).collect())
                 .unwrap_or_default(),
+            requirements: spec
+                .get("requirements")
+                .or_else(|| defaults?.get("requirements"))
+                .map(Located::json),
+            mode: setting("mode"),
             with: value.get("with").map_or_else(|| json!({}), Located::json),
             check,
         }
