@@ -56,10 +56,11 @@ fn base_folder(file: &Path) -> Result<PathBuf, Failure> {
 }
 
 pub(crate) fn run(args: RunArgs) -> Result<(), Failure> {
-    let (definition, source) = check::read(&args.file).map_err(|problems| {
-        check::print(&problems);
-        Failure::Input
-    })?;
+    let (definition, source) =
+        check::read(&args.file, args.workflow.as_deref()).map_err(|problems| {
+            check::print(&problems);
+            Failure::Input
+        })?;
     check::print(&definition.warnings);
     let params = Dialects.params(&definition.workflow, params(&args)?).map_err(|problems| {
         check::print(&problems);
@@ -76,9 +77,7 @@ pub(crate) fn run(args: RunArgs) -> Result<(), Failure> {
     let host = Host::start(HostOptions {
         data: args.place.data.clone(),
         slots: args.jobs,
-        base_folder: Some(base_folder(
-            check::python_file(&args.file).0.as_deref().unwrap_or(&args.file),
-        )?),
+        base_folder: Some(base_folder(&args.file)?),
         api_url: None,
     })?;
     let events = host.handle.follow();

@@ -105,7 +105,7 @@ fn load(host: &Host, folder: &std::path::Path) -> Result<(), Failure> {
     }
     let mut submission = Submission::default();
     for file in check::files_in(folder)? {
-        match check::read(&file) {
+        match check::read(&file, None) {
             Ok((definition, source)) => {
                 let namespace =
                     definition.namespace.clone().unwrap_or_else(|| "default".to_owned());
