@@ -125,6 +125,12 @@ pub(crate) struct ServerArgs {
     /// Folder of workflow files to load
     #[arg(long, value_name = "DIR", env = "KOBZA_WORKFLOWS")]
     pub(crate) workflows: Option<PathBuf>,
+    /// Settings of the Luigi scheduler: a `luigi.cfg`, or a TOML file
+    #[arg(long, value_name = "FILE", env = "KOBZA_LUIGI_CONFIG")]
+    pub(crate) luigi_config: Option<PathBuf>,
+    /// Isolated Luigi schedulers with a virtual clock, for conformance tests
+    #[arg(long)]
+    pub(crate) luigi_test_hooks: bool,
     /// Bodies at once
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) slots: u32,

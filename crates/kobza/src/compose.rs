@@ -79,7 +79,7 @@ impl Host {
                 engine: EngineOptions { slots: options.slots, ..EngineOptions::default() },
                 owner: format!("kobza, process {}", std::process::id()),
                 store: store.clone(),
-                dialects: vec![native],
+                dialects: vec![native, Arc::new(kobza_dialect_luigi::LuigiDialect)],
                 lookup: None,
             },
             &handle,

@@ -6,6 +6,7 @@ mod compose;
 mod doctor;
 mod failure;
 mod look;
+mod luigi;
 mod run;
 mod server;
 

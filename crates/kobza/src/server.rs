@@ -49,6 +49,11 @@ pub(crate) fn server(args: ServerArgs) -> Result<(), Failure> {
     if let Some(folder) = &args.workflows {
         load(&host, folder)?;
     }
+    let luigi = crate::luigi::router(
+        host.handle.clone(),
+        crate::luigi::config(args.luigi_config.as_deref())?,
+        args.luigi_test_hooks,
+    );
     let state = ApiState {
         handle: host.handle.clone(),
         store: host.store.clone(),
@@ -62,7 +67,7 @@ pub(crate) fn server(args: ServerArgs) -> Result<(), Failure> {
     };
     tracing::info!(%address, data = %args.data.display(), took_ms = started.elapsed().as_millis(), "ready: everything is allowed to local users, there are no accounts");
     let served = tokio.block_on(async {
-        let app = router(state);
+        let app = axum::Router::new().nest("/luigi", luigi).merge(router(state));
         tokio::select! {
             served = async { axum::serve(listener, app).await } => served.map_err(Failure::from),
             () = signalled() => Ok(()),
