@@ -7,9 +7,11 @@
 pub mod backfill;
 mod condition;
 mod event;
+mod files;
 mod machine;
 mod parse;
 mod row;
+pub mod service;
 mod spec;
 mod step;
 mod trigger;

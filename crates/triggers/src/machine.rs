@@ -33,6 +33,9 @@ pub struct Triggers {
     /// Which trigger waits for the end of a run.
     active: BTreeMap<RunId, TriggerKey>,
     paused_workflows: BTreeSet<(String, String)>,
+    /// How many listeners each asset has; and all ends of runs together.
+    assets: BTreeMap<String, usize>,
+    run_end_listeners: usize,
 }
 
 impl std::fmt::Debug for Triggers {
@@ -177,6 +180,15 @@ impl Triggers {
         {
             steps.extend(self.with(&key, |trigger, steps| trigger.on_run_ended(*run, now, steps)));
         }
+        for key in self.listeners(namespace, event) {
+            steps.extend(self.on_event_for(&key, event, now));
+        }
+        steps
+    }
+
+    /// The triggers that an event of a namespace concerns.
+    #[must_use]
+    pub fn listeners(&self, namespace: &str, event: &TriggerEvent) -> Vec<TriggerKey> {
         let topic = match &event.body {
             EventBody::Asset { asset, .. } => Topic::Asset(asset.clone()),
             EventBody::RunEnded { workflow, .. } => Topic::RunEnded(workflow.clone()),
@@ -186,11 +198,30 @@ impl Triggers {
                 Topic::Direct(workflow.clone(), trigger.clone())
             }
         };
-        let listeners = self.listeners.get(&(namespace.to_owned(), topic)).cloned();
-        for key in listeners.unwrap_or_default() {
-            steps.extend(self.with(&key, |trigger, steps| trigger.on_event(event, now, steps)));
-        }
-        steps
+        let keys = self.listeners.get(&(namespace.to_owned(), topic));
+        keys.into_iter().flatten().cloned().collect()
+    }
+
+    /// As [`Self::on_event`], for one of its listeners.
+    pub fn on_event_for(
+        &mut self,
+        key: &TriggerKey,
+        event: &TriggerEvent,
+        now: Timestamp,
+    ) -> Vec<Step> {
+        self.with(key, |trigger, steps| trigger.on_event(event, now, steps))
+    }
+
+    /// Whether any trigger listens to an asset of this name, in any namespace.
+    #[must_use]
+    pub fn wants_asset(&self, asset: &str) -> bool {
+        self.assets.contains_key(asset)
+    }
+
+    /// Whether the end of a run may matter: some trigger listens to ends, or waits for this one.
+    #[must_use]
+    pub fn wants_run_end(&self, run: RunId) -> bool {
+        self.run_end_listeners > 0 || self.active.contains_key(&run)
     }
 
     /// Runs whose end triggers wait for. After a restart, report those that have ended meanwhile
@@ -272,6 +303,11 @@ impl Triggers {
         let place = (key.namespace.clone(), key.workflow.clone());
         trigger.workflow_paused = self.paused_workflows.contains(&place);
         for topic in topics(&trigger) {
+            match &topic {
+                Topic::Asset(asset) => *self.assets.entry(asset.clone()).or_default() += 1,
+                Topic::RunEnded(_) => self.run_end_listeners += 1,
+                Topic::Custom(_) | Topic::Direct(..) => {}
+            }
             self.listeners.entry((key.namespace.clone(), topic)).or_default().insert(key.clone());
         }
         self.active.extend(trigger.row.active.iter().map(|run| (*run, key.clone())));
@@ -284,6 +320,19 @@ impl Triggers {
         let trigger = self.triggers.remove(key)?;
         self.scheduled.remove(key);
         for topic in topics(&trigger) {
+            match &topic {
+                Topic::Asset(asset) => {
+                    let left = self.assets.get_mut(asset).map(|count| {
+                        *count -= 1;
+                        *count
+                    });
+                    if left == Some(0) {
+                        self.assets.remove(asset);
+                    }
+                }
+                Topic::RunEnded(_) => self.run_end_listeners -= 1,
+                Topic::Custom(_) | Topic::Direct(..) => {}
+            }
             let place = (key.namespace.clone(), topic);
             if let Some(keys) = self.listeners.get_mut(&place) {
                 keys.remove(key);
@@ -303,9 +352,9 @@ fn topics(trigger: &Trigger) -> Vec<Topic> {
         TriggerKind::Assets { condition, .. } => {
             condition.names().into_iter().map(|name| Topic::Asset(name.to_owned())).collect()
         }
-        TriggerKind::After { workflow, .. } => vec![Topic::RunEnded(workflow.clone())],
+        TriggerKind::RunEnd { workflow, .. } => vec![Topic::RunEnded(workflow.clone())],
         TriggerKind::Event { name } => vec![Topic::Custom(name.clone())],
-        TriggerKind::Webhook { .. } | TriggerKind::Files { .. } => {
+        TriggerKind::Webhook { .. } | TriggerKind::File { .. } => {
             vec![Topic::Direct(trigger.key.workflow.clone(), trigger.key.name.clone())]
         }
     }

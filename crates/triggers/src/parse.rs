@@ -19,8 +19,9 @@ const GRACE: i64 = 60_000_000;
 const DAY: i64 = 86_400_000_000;
 /// Most events of one batch: they travel in the trigger's row and the run's parameters.
 const MAX_BATCH: u64 = 1_000;
+const BATCH_TIMEOUT: i64 = 60_000_000;
 
-const COMMON: [&str; 12] = [
+const COMMON: [&str; 13] = [
     "name",
     "description",
     "params",
@@ -31,11 +32,12 @@ const COMMON: [&str; 12] = [
     "overlap",
     "jitter",
     "paused",
+    "enabled",
     "start",
     "end",
 ];
 const KINDS: [&str; 10] =
-    ["cron", "interval", "every", "at", "rrule", "assets", "webhook", "after", "files", "event"];
+    ["cron", "interval", "every", "at", "rrule", "assets", "webhook", "run", "file", "event"];
 
 /// Reads the triggers of a workflow: null, one trigger, a list of them, or an object with
 /// `schedule` (one or a list; a text is a cron pattern) and `triggers` (one or a list). Errors come
@@ -123,13 +125,9 @@ fn parse_trigger(value: &Json, taken: &BTreeSet<String>) -> Result<TriggerSpec, 
     let kind = match kind {
         "assets" => parse_assets(&object["assets"])?,
         "webhook" => parse_webhook(&object["webhook"]).map_err(|e| e.inside("webhook"))?,
-        "after" => parse_after(&object["after"]).map_err(|e| e.inside("after"))?,
-        "files" => parse_files(&object["files"]).map_err(|e| e.inside("files"))?,
-        "event" => {
-            let name = reader.text("event")?.unwrap_or_default().to_owned();
-            validate_name(&name).map_err(|e| ScheduleError::new("event", e.to_string()))?;
-            TriggerKind::Event { name }
-        }
+        "run" => parse_run_end(&object["run"]).map_err(|e| e.inside("run"))?,
+        "file" => parse_file(&object["file"]).map_err(|e| e.inside("file"))?,
+        "event" => parse_event(&object["event"]).map_err(|e| e.inside("event"))?,
         _ => TriggerKind::Schedule(Schedule::parse(&Json::Object(object.clone()))?),
     };
     let scheduled = matches!(kind, TriggerKind::Schedule(_));
@@ -178,7 +176,7 @@ fn parse_trigger(value: &Json, taken: &BTreeSet<String>) -> Result<TriggerSpec, 
         catch_up: reader.catch_up()?,
         overlap: reader.overlap()?,
         jitter,
-        paused: reader.flag("paused")?,
+        paused: reader.flag("paused")?.unwrap_or(false) || reader.flag("enabled")? == Some(false),
         start,
         end,
         source: Json::Object(object.clone()),
@@ -227,30 +225,64 @@ fn parse_assets(value: &Json) -> Result<TriggerKind, ScheduleError> {
 }
 
 fn parse_webhook(value: &Json) -> Result<TriggerKind, ScheduleError> {
-    let object = value.as_object().ok_or_else(|| {
-        ScheduleError::new("", "must be an object").hint("{scheme: github, secret: name}")
-    })?;
-    only(object, &["scheme", "secret"])?;
-    let reader = Reader { object };
-    let scheme = match reader.text("scheme")?.unwrap_or("standard") {
-        "github" => WebhookScheme::GitHub,
-        "slack" => WebhookScheme::Slack,
-        "standard" => WebhookScheme::Standard,
-        "gitlab" => WebhookScheme::GitLab,
+    let object = match value {
+        Json::String(path) => return webhook(path, None, None),
+        Json::Object(object) => object,
         _ => {
+            return Err(ScheduleError::new("", "must be a name or an object")
+                .hint("for example {path: orders, secret: name-of-a-secret}"));
+        }
+    };
+    only(object, &["path", "scheme", "secret", "methods"])?;
+    let reader = Reader { object };
+    let scheme = match reader.text("scheme")? {
+        None => None,
+        Some("github") => Some(WebhookScheme::GitHub),
+        Some("slack") => Some(WebhookScheme::Slack),
+        Some("standard") => Some(WebhookScheme::Standard),
+        Some("gitlab") => Some(WebhookScheme::GitLab),
+        Some(_) => {
             return Err(ScheduleError::new("scheme", "is not known")
                 .hint("schemes are standard, github, slack and gitlab"));
         }
     };
-    let secret = reader.text("secret")?.ok_or_else(|| {
-        ScheduleError::new("secret", "is missing")
-            .hint("give the name of a secret, never its value")
-    })?;
-    validate_name(secret).map_err(|e| ScheduleError::new("secret", e.to_string()))?;
-    Ok(TriggerKind::Webhook { scheme, secret: secret.to_owned() })
+    let path = reader.text("path")?.ok_or_else(|| ScheduleError::new("path", "is missing"))?;
+    webhook(path, scheme, reader.text("secret")?)
 }
 
-fn parse_after(value: &Json) -> Result<TriggerKind, ScheduleError> {
+fn webhook(
+    path: &str,
+    scheme: Option<WebhookScheme>,
+    secret: Option<&str>,
+) -> Result<TriggerKind, ScheduleError> {
+    validate_name(path).map_err(|e| ScheduleError::new("path", e.to_string()))?;
+    if let Some(secret) = secret {
+        validate_name(secret).map_err(|e| {
+            ScheduleError::new("secret", e.to_string())
+                .hint("give the name of a secret, never its value")
+        })?;
+    }
+    if scheme.is_some() && secret.is_none() {
+        return Err(ScheduleError::new("secret", "is missing")
+            .hint("give the name of the secret that deliveries are signed with"));
+    }
+    Ok(TriggerKind::Webhook { path: path.to_owned(), scheme, secret: secret.map(str::to_owned) })
+}
+
+fn parse_event(value: &Json) -> Result<TriggerKind, ScheduleError> {
+    let name = match value {
+        Json::String(name) => name.clone(),
+        Json::Object(object) => {
+            only(object, &["name"])?;
+            Reader { object }.text("name")?.unwrap_or_default().to_owned()
+        }
+        _ => return Err(ScheduleError::new("", "must be a name")),
+    };
+    validate_name(&name).map_err(|e| ScheduleError::new("", e.to_string()))?;
+    Ok(TriggerKind::Event { name })
+}
+
+fn parse_run_end(value: &Json) -> Result<TriggerKind, ScheduleError> {
     let (workflow, states) = match value {
         Json::String(workflow) => (workflow.clone(), vec![RunState::Succeeded]),
         Json::Object(object) => {
@@ -280,16 +312,17 @@ fn parse_after(value: &Json) -> Result<TriggerKind, ScheduleError> {
         _ => return Err(ScheduleError::new("", "must be a workflow's name or an object")),
     };
     validate_name(&workflow).map_err(|e| ScheduleError::new("workflow", e.to_string()))?;
-    Ok(TriggerKind::After { workflow, states })
+    Ok(TriggerKind::RunEnd { workflow, states })
 }
 
-fn parse_files(value: &Json) -> Result<TriggerKind, ScheduleError> {
-    let (pattern, settle) = match value {
-        Json::String(pattern) => (pattern.clone(), None),
+fn parse_file(value: &Json) -> Result<TriggerKind, ScheduleError> {
+    let (pattern, settle, every) = match value {
+        Json::String(pattern) => (pattern.clone(), None, None),
         Json::Object(object) => {
-            only(object, &["path", "settle"])?;
+            only(object, &["path", "settle", "every"])?;
             let reader = Reader { object };
-            (reader.text("path")?.unwrap_or_default().to_owned(), reader.duration("settle")?)
+            let path = reader.text("path")?.unwrap_or_default().to_owned();
+            (path, reader.duration("settle")?, reader.duration("every")?)
         }
         _ => return Err(ScheduleError::new("", "must be a path or an object")),
     };
@@ -301,10 +334,11 @@ fn parse_files(value: &Json) -> Result<TriggerKind, ScheduleError> {
         return error("must not contain .. or control characters");
     }
     let folder = pattern.rsplit_once('/').map_or("", |(folder, _)| folder);
-    if folder.contains(['*', '?', '[']) || pattern.ends_with('/') {
+    if folder.contains(['*', '?']) || pattern.ends_with('/') {
         return error("may have wildcards in the last part only");
     }
-    Ok(TriggerKind::Files { pattern, settle: settle.unwrap_or(5_000_000) })
+    let every = every.unwrap_or(5_000_000).max(1_000_000);
+    Ok(TriggerKind::File { pattern, settle: settle.unwrap_or(5_000_000), every })
 }
 
 fn only(object: &serde_json::Map<String, Json>, fields: &[&str]) -> Result<(), ScheduleError> {
@@ -335,10 +369,10 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn flag(&self, field: &str) -> Result<bool, ScheduleError> {
+    fn flag(&self, field: &str) -> Result<Option<bool>, ScheduleError> {
         match self.get(field) {
-            None => Ok(false),
-            Some(Json::Bool(flag)) => Ok(*flag),
+            None => Ok(None),
+            Some(Json::Bool(flag)) => Ok(Some(*flag)),
             Some(_) => Err(ScheduleError::new(field, "must be true or false")),
         }
     }
@@ -389,30 +423,41 @@ impl<'a> Reader<'a> {
         let error = |field: &str, message: String| ScheduleError::new(field, message);
         let Some(inner) = self.nested("batch") else {
             return Err(
-                error("batch", "must be an object".to_owned()).hint("{size: 100, within: 1m}")
+                error("batch", "must be an object".to_owned()).hint("{size: 100, timeout: 1m}")
             );
         };
-        only(inner.object, &["size", "within"]).map_err(|e| e.inside("batch"))?;
+        only(inner.object, &["size", "timeout", "within"]).map_err(|e| e.inside("batch"))?;
         let size = inner.get("size").and_then(Json::as_u64).unwrap_or(MAX_BATCH);
         if !(1..=MAX_BATCH).contains(&size) {
             return Err(error("batch.size", format!("must lie between 1 and {MAX_BATCH}")));
         }
-        let within = inner.duration("within").map_err(|e| e.inside("batch"))?.ok_or_else(|| {
-            error("batch.within", "is missing".to_owned())
-                .hint("say how long an incomplete batch may wait, such as 1m")
-        })?;
+        let within = match inner.get("timeout") {
+            Some(_) => inner.duration("timeout"),
+            None => inner.duration("within"),
+        };
+        // A batch that never fills must not wait for ever.
+        let within = within.map_err(|e| e.inside("batch"))?.unwrap_or(BATCH_TIMEOUT);
         Ok(Some(Batching { size: usize::try_from(size).unwrap_or(1), within }))
     }
 
     fn catch_up(&self) -> Result<CatchUp, ScheduleError> {
+        let limited = |limit: Option<&Json>| {
+            let limit = limit.and_then(Json::as_u64).and_then(|limit| u32::try_from(limit).ok());
+            let limit = limit.filter(|limit| (1..=CATCH_UP_MAX).contains(limit));
+            limit.map(|limit| CatchUp::All { limit }).ok_or_else(|| {
+                let message = format!("must lie between 1 and {CATCH_UP_MAX}");
+                ScheduleError::new("limit", message).hint("or use a backfill")
+            })
+        };
         let bad = || {
             ScheduleError::new("catchup", "is not valid")
-                .hint("write true, false, none, last, all, {limit: 100} or {grace: 10m}")
+                .hint("write true, false, none, last, all, 100, {limit: 100} or {grace: 10m}")
         };
         match self.get("catchup") {
             None => Ok(CatchUp::Last),
             Some(Json::Bool(true)) => Ok(CatchUp::All { limit: CATCH_UP_DEFAULT }),
-            Some(Json::Bool(false)) => Ok(CatchUp::Last),
+            Some(Json::Bool(false)) => Ok(CatchUp::None { grace: GRACE }),
+            Some(Json::Number(_)) => limited(self.get("catchup")),
             Some(Json::String(word)) => match word.as_str() {
                 "none" => Ok(CatchUp::None { grace: GRACE }),
                 "last" => Ok(CatchUp::Last),
@@ -424,15 +469,7 @@ impl<'a> Reader<'a> {
                 let inner = Reader { object };
                 let grace = inner.duration("grace").map_err(|e| e.inside("catchup"))?;
                 match (inner.get("limit"), grace) {
-                    (Some(limit), None) => {
-                        let limit = limit.as_u64().and_then(|limit| u32::try_from(limit).ok());
-                        let limit = limit.filter(|limit| (1..=CATCH_UP_MAX).contains(limit));
-                        let limit = limit.ok_or_else(|| {
-                            let message = format!("must lie between 1 and {CATCH_UP_MAX}");
-                            ScheduleError::new("catchup.limit", message).hint("or use a backfill")
-                        })?;
-                        Ok(CatchUp::All { limit })
-                    }
+                    (Some(limit), None) => limited(Some(limit)).map_err(|e| e.inside("catchup")),
                     (None, Some(grace)) => Ok(CatchUp::None { grace }),
                     _ => Err(bad()),
                 }

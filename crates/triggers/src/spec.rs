@@ -41,19 +41,24 @@ pub enum TriggerKind {
         per_partition: bool,
     },
     Webhook {
-        scheme: WebhookScheme,
-        /// Name of the secret.
-        secret: String,
+        /// Last part of its address.
+        path: String,
+        /// How deliveries are signed; none: as their headers say.
+        scheme: Option<WebhookScheme>,
+        /// Name of the secret. Without one a delivery must come from somebody who may start runs.
+        secret: Option<String>,
     },
     /// Runs of another workflow of the namespace that end in one of these states.
-    After {
+    RunEnd {
         workflow: String,
         states: Vec<RunState>,
     },
     /// Files whose path matches, once they have not changed for `settle` microseconds.
-    Files {
+    File {
         pattern: String,
         settle: i64,
+        /// How often to look, in microseconds.
+        every: i64,
     },
     /// An event by name, sent to the API.
     Event {
@@ -69,8 +74,8 @@ impl TriggerKind {
             Self::Schedule(_) => "schedule",
             Self::Assets { .. } => "asset",
             Self::Webhook { .. } => "webhook",
-            Self::After { .. } => "run",
-            Self::Files { .. } => "file",
+            Self::RunEnd { .. } => "run",
+            Self::File { .. } => "file",
             Self::Event { .. } => "event",
         }
     }

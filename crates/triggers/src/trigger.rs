@@ -288,7 +288,7 @@ impl Trigger {
             }
             self.row.seen = event.sequence;
         }
-        if let (TriggerKind::After { states, .. }, EventBody::RunEnded { state, .. }) =
+        if let (TriggerKind::RunEnd { states, .. }, EventBody::RunEnded { state, .. }) =
             (&self.spec.kind, &event.body)
             && !states.contains(state)
         {
@@ -317,6 +317,9 @@ impl Trigger {
         };
         if self.spec.debounce.is_none() && self.spec.batch.is_none() {
             return self.fire(&events, now, steps);
+        }
+        if self.row.collected.iter().any(|collected| collected.id == event.id) {
+            return;
         }
         let first = self.row.collected_between.map_or(now, |(first, _)| first);
         self.row.collected_between = Some((first, now));
@@ -490,7 +493,7 @@ impl Trigger {
             interval: pending.interval,
             partition: pending.partition,
             params: pending.params,
-            labels: json!({"trigger": self.key.name}),
+            labels: json!({"trigger": self.key.name, "slot": pending.at.to_jiff().to_string()}),
         };
         let mut step = self.step(vec![(pending.slot, slot)]);
         step.start = Some(start);

@@ -34,8 +34,9 @@ pub enum WebhookError {
 }
 
 /// Verifies a delivery and answers its id. `header` looks a header up by its lower-case name.
+/// Without a scheme the delivery's headers tell which it is; all of them prove the secret.
 pub fn verify<'h>(
-    scheme: WebhookScheme,
+    scheme: Option<WebhookScheme>,
     secret: &[u8],
     header: impl Fn(&str) -> Option<&'h str>,
     body: &[u8],
@@ -47,6 +48,17 @@ pub fn verify<'h>(
     if secret.is_empty() {
         return Err(WebhookError::Secret);
     }
+    let scheme = scheme.unwrap_or_else(|| {
+        if header("x-hub-signature-256").is_some() {
+            WebhookScheme::GitHub
+        } else if header("x-slack-signature").is_some() {
+            WebhookScheme::Slack
+        } else if header("x-gitlab-token").is_some() {
+            WebhookScheme::GitLab
+        } else {
+            WebhookScheme::Standard
+        }
+    });
     let need = |name: &'static str| header(name).ok_or(WebhookError::Missing(name));
     match scheme {
         WebhookScheme::GitHub => {
@@ -89,6 +101,19 @@ pub fn verify<'h>(
             Ok(header("x-gitlab-event-uuid").map_or_else(|| id_of(&[body]), plain_id))
         }
     }
+}
+
+/// The id of a delivery that is not signed: what it says itself, else a new one for each moment.
+pub fn unsigned_id<'h>(
+    header: impl Fn(&str) -> Option<&'h str>,
+    body: &[u8],
+    now: Timestamp,
+) -> Result<String, WebhookError> {
+    if body.len() > MAX_BODY_BYTES {
+        return Err(WebhookError::TooLong);
+    }
+    let id = ["idempotency-key", "webhook-id", "x-github-delivery"].iter().find_map(|n| header(n));
+    Ok(id.map_or_else(|| id_of(&[&now.0.to_le_bytes(), body]), plain_id))
 }
 
 fn mac(key: &[u8], parts: &[&[u8]]) -> Result<Hmac<Sha256>, WebhookError> {

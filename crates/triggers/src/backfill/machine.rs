@@ -130,6 +130,31 @@ impl BackfillStep {
     }
 }
 
+impl BackfillStep {
+    /// The run exists already, under this id: keep the rows and start nothing.
+    pub fn start_exists(&mut self, existing: RunId) {
+        let Some(start) = self.start.take() else { return };
+        if let Some(position) = self.row.active.remove(&start.run) {
+            self.row.active.insert(existing, position);
+        }
+        for item in self.items.iter_mut().filter(|item| item.run == Some(start.run)) {
+            item.run = Some(existing);
+        }
+    }
+
+    /// Turns a start that is impossible into a failed piece with the reason.
+    pub fn refuse_start(&mut self, reason: &str) {
+        let Some(start) = self.start.take() else { return };
+        self.row.active.remove(&start.run);
+        self.row.failed += 1;
+        for item in self.items.iter_mut().filter(|item| item.run == Some(start.run)) {
+            item.run = None;
+            item.outcome = ItemOutcome::Failed;
+            item.reason = format!("not started: {reason:.500}");
+        }
+    }
+}
+
 fn item_key(id: &str, position: u64) -> String {
     format!("{id}/{position:010}")
 }
@@ -202,11 +227,6 @@ impl Backfill {
     #[must_use]
     pub fn row(&self) -> &BackfillRow {
         &self.row
-    }
-
-    /// Sets the row to what is stored, after a step that could not be committed as it was.
-    pub fn reset(&mut self, row: BackfillRow) {
-        self.row = row;
     }
 
     /// Starts what may start now. Call it after creation, restore, [`Self::run_ended`] and
@@ -287,7 +307,7 @@ impl Backfill {
             interval: item.interval,
             partition: item.partition.clone(),
             params,
-            labels: json!({"backfill": self.row.id}),
+            labels: json!({"backfill": self.row.id, "slot": item.key}),
         });
         step
     }
@@ -315,23 +335,6 @@ impl Backfill {
         }
         let item = self.items.get(position, self.row.spec.newest_first())?;
         let row = self.item_row(&item, outcome, Some(run), state.as_str(), now);
-        self.settle(now);
-        Some(self.step(vec![row]))
-    }
-
-    /// The start of a run was refused for good (parameters against the schema): it counts as
-    /// failed.
-    pub fn start_refused(
-        &mut self,
-        run: RunId,
-        reason: &str,
-        now: Timestamp,
-    ) -> Option<BackfillStep> {
-        let position = self.row.active.remove(&run)?;
-        self.row.failed += 1;
-        self.unsuccessful.insert(position);
-        let item = self.items.get(position, self.row.spec.newest_first())?;
-        let row = self.item_row(&item, ItemOutcome::Failed, None, reason, now);
         self.settle(now);
         Some(self.step(vec![row]))
     }

@@ -234,11 +234,11 @@ fn only_missing_leaves_out_what_succeeded_with_a_record() {
 fn a_refused_start_counts_as_failed() {
     let mut world = World::default();
     let mut backfill = create(&mut world, days(json!({"parallelism": 1})));
-    let steps = backfill.advance(at(NOW), |_| ItemStatus::Missing);
-    let run = steps[0].start.as_ref().unwrap().run;
-    let step = backfill.start_refused(run, "unknown parameter", at(NOW));
-    world.commit(step);
-    assert_eq!(world.items()[0].reason, "unknown parameter");
+    let mut steps = backfill.advance(at(NOW), |_| ItemStatus::Missing);
+    steps[0].refuse_start("unknown parameter");
+    world.commit(steps);
+    let mut backfill = world.restart();
+    assert_eq!(world.items()[0].reason, "not started: unknown parameter");
     assert_eq!(backfill.row().failed, 1);
     world.advance(&mut backfill);
     assert_eq!(world.active.len(), 1, "the next one goes on");

@@ -5,5 +5,6 @@
 mod backfills;
 mod checker;
 mod policies;
+mod service;
 mod support;
 mod webhooks;

@@ -67,7 +67,7 @@ fn catch_up_none_last_all_and_limited() {
     let cases = [
         (json!("none"), vec![("T01:00:00Z..2026-01-01T05:00:00Z", SlotOutcome::Skipped)]),
         (
-            json!(false),
+            json!("last"),
             vec![
                 ("T01:00:00Z..2026-01-01T04:00:00Z", SlotOutcome::Skipped),
                 ("T05:00:00Z", SlotOutcome::Started),
@@ -244,7 +244,7 @@ fn assets_all_any_and_by_partition() {
 #[test]
 fn runs_of_other_workflows_by_state() {
     let mut rows = Rows::default();
-    let source = json!({"after": {"workflow": "extract", "states": ["failed"]}});
+    let source = json!({"run": {"workflow": "extract", "states": ["failed"]}});
     let mut triggers = setup(&mut rows, &source, "2026-01-01T00:00:00Z");
     let interval = Some((at("2026-01-01T00:00:00Z"), at("2026-01-02T00:00:00Z")));
     let mut end = |rows: &mut Rows, sequence: u64, state| {
@@ -338,7 +338,7 @@ fn errors_name_the_field() {
         (json!({"triggers": [{"cron": "0 0 * * *"}, {"cron": "x"}]}), "triggers[1].cron"),
         (json!({"cron": "0 0 * * *", "overlap": "maybe"}), "triggers.overlap"),
         (json!({"cron": "0 0 * * *", "catchup": {"limit": 0}}), "triggers.catchup.limit"),
-        (json!({"cron": "0 0 * * *", "catchup": 7}), "triggers.catchup"),
+        (json!({"cron": "0 0 * * *", "catchup": [7]}), "triggers.catchup"),
         (json!({"cron": "0 0 * * *", "jitter": "2d"}), "triggers.jitter"),
         (json!({"cron": "0 0 * * *", "debounce": "2s"}), "triggers.debounce"),
         (json!({"cron": "0 0 * * *", "crno": 1}), "triggers.crno"),
@@ -350,13 +350,16 @@ fn errors_name_the_field() {
         (json!({"event": "../e"}), "triggers.event"),
         (json!({"assets": []}), "triggers.assets"),
         (json!({"assets": {"all": ["a"], "any": ["b"]}}), "triggers.assets"),
-        (json!({"webhook": {"scheme": "github"}}), "triggers.webhook.secret"),
-        (json!({"webhook": {"scheme": "none", "secret": "s"}}), "triggers.webhook.scheme"),
-        (json!({"files": "data/*.csv"}), "triggers.files.path"),
-        (json!({"files": "/data/*/x.csv"}), "triggers.files.path"),
-        (json!({"files": "/data/../etc/*"}), "triggers.files.path"),
-        (json!({"after": {"workflow": "w", "states": ["done"]}}), "triggers.after.states"),
-        (json!({"batch": {"size": 1}, "event": "e"}), "triggers.batch.within"),
+        (json!({"webhook": {"path": "p", "scheme": "github"}}), "triggers.webhook.secret"),
+        (
+            json!({"webhook": {"path": "p", "scheme": "none", "secret": "s"}}),
+            "triggers.webhook.scheme",
+        ),
+        (json!({"file": "data/*.csv"}), "triggers.file.path"),
+        (json!({"file": "/data/*/x.csv"}), "triggers.file.path"),
+        (json!({"file": "/data/../etc/*"}), "triggers.file.path"),
+        (json!({"run": {"workflow": "w", "states": ["done"]}}), "triggers.run.states"),
+        (json!({"batch": {"size": 0}, "event": "e"}), "triggers.batch.size"),
         (json!({}), "triggers"),
         (json!(7), "triggers"),
         (json!([{"name": "x", "event": "e"}, {"name": "x", "event": "e"}]), "triggers[1].name"),

@@ -12,7 +12,13 @@ fn check(
     seconds: i64,
 ) -> Result<String, WebhookError> {
     let find = |name: &str| headers.iter().find(|(key, _)| *key == name).map(|(_, value)| *value);
-    verify(scheme, secret.as_bytes(), find, body.as_bytes(), Timestamp(seconds * 1_000_000))
+    let now = Timestamp(seconds * 1_000_000);
+    let answer = verify(Some(scheme), secret.as_bytes(), find, body.as_bytes(), now);
+    if answer.is_ok() {
+        // The headers say the same as the definition.
+        assert_eq!(verify(None, secret.as_bytes(), find, body.as_bytes(), now), answer);
+    }
+    answer
 }
 
 #[test]

@@ -1,0 +1,330 @@
+//! The machines at work: one thread that waits for time, events and requests, and commits what
+//! they decide through the runtime.
+//!
+//! Level-triggered: the store's rows are the truth. What could not be committed is taken up again
+//! from its row, and events are read again from the log.
+
+mod commit;
+mod follow;
+mod handle;
+mod looks;
+mod work;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use kobza_model::{Json, Timestamp, Workflow};
+use kobza_runtime::{Committed, Handle};
+use kobza_store::{ObjectQuery, StoreError, StoredWorkflow, ViewError, Views, kinds};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{broadcast, mpsc};
+use tokio::time::Instant;
+
+use crate::backfill::{Backfill, BackfillRow, ItemRow};
+use crate::files::Watch;
+use crate::row::TriggerRow;
+use crate::{TriggerKey, Triggers, parse_triggers};
+
+use handle::Request;
+pub use handle::{BackfillAction, TriggerHandle, TriggerView};
+
+/// Longest sleep: the wall clock may be set while we sleep.
+const LONGEST_SLEEP: Duration = Duration::from_secs(20);
+/// Pause after the store refused something.
+const RETRY_PAUSE: Duration = Duration::from_millis(250);
+/// How often the place in the event log is written down. Reading a little twice does no harm.
+const SAVE_EVERY: Duration = Duration::from_secs(5);
+const REQUESTS: usize = 1024;
+const PAGE: u32 = 1000;
+/// The object that remembers the place in the event log.
+const PLACE: &str = "triggers.seen";
+
+/// Checks a run's parameters against the workflow and fills in defaults.
+pub type Prepare = dyn Fn(&Workflow, Json) -> Result<Json, String> + Send + Sync;
+
+/// What the service is made of.
+#[derive(Clone)]
+pub struct TriggerOptions {
+    pub runtime: Handle,
+    pub views: Arc<dyn Views>,
+    pub prepare: Arc<Prepare>,
+    /// The wall clock.
+    pub clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+}
+
+impl std::fmt::Debug for TriggerOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TriggerOptions")
+    }
+}
+
+/// Why the service could not do something.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum TriggerError {
+    /// The caller's fault, in words for the caller.
+    #[error("{0}")]
+    Invalid(String),
+    #[error("{0} does not exist")]
+    Missing(String),
+    /// Nothing was changed, or it is unknown whether it was.
+    #[error(transparent)]
+    Submit(#[from] kobza_runtime::SubmitError),
+    #[error("reading failed: {0}")]
+    Read(String),
+    #[error("the trigger service has stopped")]
+    Stopped,
+}
+
+impl From<ViewError> for TriggerError {
+    fn from(error: ViewError) -> Self {
+        Self::Read(error.to_string())
+    }
+}
+
+impl From<StoreError> for TriggerError {
+    fn from(error: StoreError) -> Self {
+        Self::Read(error.to_string())
+    }
+}
+
+/// Starts the service on a thread of its own, with all that is stored: call it once the runtime
+/// runs. Triggers are brought in line with the workflows' definitions first.
+pub fn start(options: TriggerOptions) -> Result<TriggerHandle, TriggerError> {
+    let (sender, receiver) = mpsc::channel(REQUESTS);
+    let follower = options.runtime.follow();
+    let mut service = Service::new(options, sender.clone());
+    service.load()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .max_blocking_threads(2)
+        .build()
+        .map_err(|e| TriggerError::Invalid(format!("no timer for triggers: {e}")))?;
+    std::thread::Builder::new()
+        .name("kobza-triggers".to_owned())
+        .spawn(move || runtime.block_on(service.run(receiver, follower)))
+        .map_err(|e| TriggerError::Invalid(format!("no thread for triggers: {e}")))?;
+    Ok(TriggerHandle::new(sender))
+}
+
+struct Service {
+    options: TriggerOptions,
+    triggers: Triggers,
+    backfills: BTreeMap<(String, String), Backfill>,
+    /// Number of the newest event that was looked at; and as it is written down.
+    seen: u64,
+    saved: u64,
+    saved_at: Instant,
+    /// Events from here on must be read from the log.
+    behind: bool,
+    retry_at: Option<Instant>,
+    /// Current versions; changed by [`TriggerHandle::set_workflow`] only.
+    workflows: HashMap<(String, String), StoredWorkflow>,
+    watches: BTreeMap<TriggerKey, (Watch, Instant)>,
+    /// What waits until its rows can be read.
+    unread: BTreeSet<TriggerKey>,
+    unread_backfills: BTreeSet<(String, String)>,
+    requests: mpsc::Sender<Request>,
+}
+
+impl Service {
+    fn new(options: TriggerOptions, requests: mpsc::Sender<Request>) -> Self {
+        Self {
+            options,
+            triggers: Triggers::new(),
+            backfills: BTreeMap::new(),
+            seen: 0,
+            saved: 0,
+            saved_at: Instant::now(),
+            behind: true,
+            retry_at: None,
+            workflows: HashMap::new(),
+            watches: BTreeMap::new(),
+            unread: BTreeSet::new(),
+            unread_backfills: BTreeSet::new(),
+            requests,
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        (self.options.clock)()
+    }
+
+    /// Reads all rows.
+    fn load(&mut self) -> Result<(), TriggerError> {
+        let views = Arc::clone(&self.options.views);
+        let newest = self.options.runtime.next_event().borrow().saturating_sub(1);
+        let place = views.get_object(kinds::SETTING, "", PLACE)?;
+        self.seen = place.and_then(|place| place.value["seen"].as_u64()).unwrap_or(newest);
+        self.saved = self.seen;
+        for object in self.objects(kinds::TRIGGER, None, "")? {
+            let row: Result<TriggerRow, _> = serde_json::from_value(object.value);
+            let error = match row {
+                Ok(row) => {
+                    self.triggers.restore(&object.namespace, row).err().map(|e| e.to_string())
+                }
+                Err(error) => Some(error.to_string()),
+            };
+            if let Some(error) = error {
+                // One bad row must not stop all the others.
+                tracing::error!(trigger = object.key, error, "a stored trigger cannot be read");
+            }
+        }
+        for object in self.objects(kinds::BACKFILL, None, "")? {
+            if object.key.contains('/') {
+                continue;
+            }
+            if let Err(error) = self.load_backfill(&object.namespace, &object.key) {
+                tracing::error!(backfill = object.key, %error, "a stored backfill cannot be read");
+            }
+        }
+        Ok(())
+    }
+
+    fn load_backfill(&mut self, namespace: &str, id: &str) -> Result<(), TriggerError> {
+        let place = (namespace.to_owned(), id.to_owned());
+        let Some(object) = self.options.views.get_object(kinds::BACKFILL, namespace, id)? else {
+            self.backfills.remove(&place);
+            return Ok(());
+        };
+        let unreadable = |e: serde_json::Error| TriggerError::Invalid(e.to_string());
+        let row: BackfillRow = serde_json::from_value(object.value).map_err(unreadable)?;
+        let items: Vec<ItemRow> = self
+            .objects(kinds::BACKFILL, Some(namespace), &format!("{id}/"))?
+            .into_iter()
+            .map(|item| serde_json::from_value(item.value).map_err(unreadable))
+            .collect::<Result<_, _>>()?;
+        let backfill = Backfill::restore(namespace, row, &items)
+            .map_err(|e| TriggerError::Invalid(e.to_string()))?;
+        self.backfills.insert(place, backfill);
+        Ok(())
+    }
+
+    fn objects(
+        &self,
+        kind: &str,
+        namespace: Option<&str>,
+        prefix: &str,
+    ) -> Result<Vec<kobza_store::StoredObject>, TriggerError> {
+        let mut all = Vec::new();
+        let mut cursor: Option<String> = None;
+        loop {
+            let cursor_now = cursor.take();
+            let query = ObjectQuery {
+                kind,
+                namespace,
+                prefix,
+                descending: false,
+                cursor: cursor_now.as_deref(),
+                limit: PAGE,
+            };
+            let page = self.options.views.list_objects(&query)?;
+            all.extend(page.items);
+            match page.next {
+                Some(next) => cursor = Some(next),
+                None => return Ok(all),
+            }
+        }
+    }
+
+    async fn run(
+        mut self,
+        mut requests: mpsc::Receiver<Request>,
+        mut follower: broadcast::Receiver<Committed>,
+    ) {
+        while let Err(error) = self.align().await {
+            tracing::warn!(%error, "triggers wait for the store");
+            tokio::time::sleep(RETRY_PAUSE).await;
+        }
+        loop {
+            if self.retry_at.is_none_or(|at| at <= Instant::now()) {
+                self.retry_at = None;
+                self.catch_up().await;
+                self.tick().await;
+                self.advance_backfills().await;
+            }
+            self.save_place().await;
+            self.look_at_files();
+            let wake = self.wake_at();
+            tokio::select! {
+                request = requests.recv() => match request {
+                    Some(Request::Stop) | None => return,
+                    Some(request) => self.serve(request).await,
+                },
+                event = follower.recv() => match event {
+                    Ok(committed) => self.committed(&committed).await,
+                    Err(RecvError::Lagged(_)) => self.behind = true,
+                    Err(RecvError::Closed) => return,
+                },
+                () = tokio::time::sleep_until(wake) => {}
+            }
+        }
+    }
+
+    /// When there is something to do without anybody asking.
+    fn wake_at(&mut self) -> Instant {
+        let start = Instant::now();
+        let mut wake = start + LONGEST_SLEEP;
+        if let Some(retry) = self.retry_at {
+            return wake.min(retry);
+        }
+        if let Some(due) = self.triggers.next_due() {
+            let wait = due.0.saturating_sub(self.now().0).max(0);
+            wake = wake.min(start + Duration::from_micros(wait.unsigned_abs()).min(LONGEST_SLEEP));
+        }
+        if self.seen != self.saved {
+            wake = wake.min(self.saved_at + SAVE_EVERY);
+        }
+        self.watches.values().map(|(_, at)| *at).fold(wake, Instant::min)
+    }
+
+    fn retry_later(&mut self) {
+        self.retry_at = Some(Instant::now() + RETRY_PAUSE);
+    }
+
+    /// Brings triggers in line with the workflows: a crash may have come between the two.
+    async fn align(&mut self) -> Result<(), TriggerError> {
+        let mut known = BTreeSet::new();
+        let mut cursor: Option<String> = None;
+        loop {
+            let filter = kobza_store::WorkflowFilter::default();
+            let page = self.options.views.list_workflows(&filter, cursor.as_deref(), PAGE)?;
+            for summary in page.items {
+                let (namespace, name) = (summary.namespace, summary.name);
+                let stored = self.options.views.get_workflow(&namespace, &name, None)?;
+                let Some(stored) = stored else { continue };
+                known.insert((namespace.clone(), name.clone()));
+                match parse_triggers(&stored.workflow.triggers) {
+                    Ok(specs) => {
+                        let (now, seen) = (self.now(), self.seen);
+                        let mut steps =
+                            self.triggers.set_workflow(&namespace, &name, specs, seen, now);
+                        if summary.paused {
+                            steps.extend(
+                                self.triggers.set_workflow_paused(&namespace, &name, true, now),
+                            );
+                        }
+                        self.commit(steps).await.into_result()?;
+                    }
+                    Err(errors) => {
+                        let error = errors.first().map(ToString::to_string).unwrap_or_default();
+                        tracing::error!(workflow = name, error, "its triggers cannot be read");
+                    }
+                }
+            }
+            match page.next {
+                Some(next) => cursor = Some(next),
+                None => break,
+            }
+        }
+        let orphans: Vec<TriggerKey> = self
+            .triggers
+            .iter()
+            .filter(|(key, _, _)| !known.contains(&(key.namespace.clone(), key.workflow.clone())))
+            .map(|(key, _, _)| key.clone())
+            .collect();
+        let steps = orphans.iter().filter_map(|key| self.triggers.remove(key)).collect();
+        self.commit(steps).await.into_result()?;
+        self.check_active().await
+    }
+}

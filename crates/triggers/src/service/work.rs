@@ -1,0 +1,325 @@
+//! What the service does with steps, requests and time.
+
+use std::collections::BTreeMap;
+
+use kobza_engine::StartRun;
+use kobza_model::{Json, RunState};
+use kobza_runtime::{Submission, SubmitError};
+use kobza_store::{RunFilter, StoredWorkflow, Write, kinds};
+use serde_json::json;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::commit::{Carried, End, NotReady, Prepared, Proposal, carry_out};
+use super::{PLACE, SAVE_EVERY, Service, TriggerError};
+use crate::backfill::{BackfillItem, BackfillStep, ItemStatus};
+use crate::row::{SlotRow, TriggerRow};
+use crate::{StartSpec, Step, TriggerKey};
+
+/// What became of steps.
+#[derive(Default)]
+pub(super) struct Outcome {
+    pub(super) slots: Vec<(TriggerKey, SlotRow)>,
+    /// Some machine was taken up again from its row: events may have to be read again.
+    pub(super) incomplete: bool,
+    pub(super) error: Option<SubmitError>,
+}
+
+impl Outcome {
+    pub(super) fn into_result(self) -> Result<Self, TriggerError> {
+        match self.error {
+            Some(error) => Err(error.into()),
+            None => Ok(self),
+        }
+    }
+}
+
+impl Service {
+    /// Commits triggers' steps: each trigger's in order, all triggers at once.
+    pub(super) async fn commit(&mut self, steps: Vec<Step>) -> Outcome {
+        let mut groups: BTreeMap<TriggerKey, Vec<Prepared<Step>>> = BTreeMap::new();
+        for step in steps {
+            let key = step.trigger.clone();
+            let prepared = self.prepare(&key.namespace, &key.workflow, None, step);
+            groups.entry(key).or_default().push(prepared);
+        }
+        let mut outcome = Outcome::default();
+        for (key, carried) in self.carry_out_all(groups).await {
+            let Carried { done, end } = carried;
+            let last = done.last().and_then(|step| step.row.clone());
+            for step in done {
+                outcome.slots.extend(step.slots.into_iter().map(|(_, row)| (key.clone(), row)));
+            }
+            match end {
+                End::Whole => continue,
+                End::Altered => self.restore(&key, last),
+                End::Failed(error) => {
+                    tracing::warn!(trigger = key.object_key(), %error, "a step was not committed");
+                    self.restore_from_store(&key);
+                    self.retry_later();
+                    outcome.error = Some(error);
+                }
+            }
+            outcome.incomplete = true;
+        }
+        if outcome.incomplete {
+            // Taken up again, they may wait for runs that have ended.
+            if let Err(error) = Box::pin(self.check_active()).await {
+                tracing::warn!(%error, "active runs could not be looked at");
+                self.retry_later();
+            }
+        }
+        outcome
+    }
+
+    fn restore(&mut self, key: &TriggerKey, row: Option<TriggerRow>) {
+        let restored = match row {
+            Some(row) => self.triggers.restore(&key.namespace, row),
+            None => {
+                self.triggers.remove(key);
+                Ok(())
+            }
+        };
+        if let Err(error) = restored {
+            tracing::error!(trigger = key.object_key(), %error, "a stored trigger cannot be read");
+        }
+    }
+
+    fn restore_from_store(&mut self, key: &TriggerKey) {
+        let stored =
+            self.options.views.get_object(kinds::TRIGGER, &key.namespace, &key.object_key());
+        match stored {
+            Ok(Some(object)) => match serde_json::from_value(object.value) {
+                Ok(row) => self.restore(key, Some(row)),
+                Err(error) => tracing::error!(%error, "a stored trigger cannot be read"),
+            },
+            Ok(None) => self.restore(key, None),
+            Err(error) => {
+                // Nothing of it may happen until its row can be read.
+                tracing::warn!(trigger = key.object_key(), %error, "a trigger waits for its row");
+                self.unread.insert(key.clone());
+                self.triggers.remove(key);
+            }
+        }
+    }
+
+    async fn carry_out_all<K: Ord + Send + Clone + 'static, P: Proposal>(
+        &mut self,
+        groups: BTreeMap<K, Vec<Prepared<P>>>,
+    ) -> Vec<(K, Carried<P>)> {
+        let mut tasks = JoinSet::new();
+        for (key, group) in groups {
+            let runtime = self.options.runtime.clone();
+            tasks.spawn(async move { (key, carry_out(runtime, group).await) });
+        }
+        tasks.join_all().await
+    }
+
+    /// Makes a proposal's start ready.
+    fn prepare<P: Proposal>(
+        &mut self,
+        namespace: &str,
+        workflow: &str,
+        version: Option<&str>,
+        proposal: P,
+    ) -> Prepared<P> {
+        let start = proposal.start().cloned();
+        let start = start.map(|start| self.start_run(namespace, workflow, version, start));
+        Prepared { start: start.transpose(), proposal }
+    }
+
+    fn start_run(
+        &mut self,
+        namespace: &str,
+        workflow: &str,
+        version: Option<&str>,
+        start: StartSpec,
+    ) -> Result<Box<StartRun>, NotReady> {
+        let stored = self.workflow(namespace, workflow, version).map_err(|error| match error {
+            TriggerError::Read(reason) => NotReady::Unreadable(reason),
+            other => NotReady::Refused(other.to_string()),
+        })?;
+        let params = (self.options.prepare)(&stored.workflow, start.params);
+        let params = params.map_err(NotReady::Refused)?;
+        Ok(Box::new(StartRun {
+            run: start.run,
+            namespace: namespace.to_owned(),
+            workflow: stored.workflow,
+            version: stored.version,
+            params,
+            key: Some(start.key),
+            trigger: start.trigger.to_owned(),
+            interval: start.interval,
+            partition: start.partition,
+            labels: start.labels,
+            parent: None,
+            priority: 0,
+            extra: Json::Null,
+        }))
+    }
+
+    pub(super) fn workflow(
+        &mut self,
+        namespace: &str,
+        workflow: &str,
+        version: Option<&str>,
+    ) -> Result<StoredWorkflow, TriggerError> {
+        let place = (namespace.to_owned(), workflow.to_owned());
+        if let Some(stored) = self.workflows.get(&place)
+            && version.is_none_or(|version| version == stored.version)
+        {
+            return Ok(stored.clone());
+        }
+        let stored = self
+            .options
+            .views
+            .get_workflow(namespace, workflow, version)?
+            .ok_or_else(|| TriggerError::Missing(format!("the workflow {workflow:?}")))?;
+        if version.is_none() {
+            self.workflows.insert(place, stored.clone());
+        }
+        Ok(stored)
+    }
+
+    pub(super) async fn tick(&mut self) {
+        for key in std::mem::take(&mut self.unread) {
+            self.restore_from_store(&key);
+        }
+        let now = self.now();
+        let steps = self.triggers.tick(now);
+        if !steps.is_empty() {
+            self.commit(steps).await;
+        }
+    }
+
+    /// Reports runs that have ended while nobody listened.
+    pub(super) async fn check_active(&mut self) -> Result<(), TriggerError> {
+        let mut steps = Vec::new();
+        let now = self.now();
+        for run in self.triggers.active_runs() {
+            let row = self.options.views.get_run(run)?;
+            if row.is_none_or(|row| row.state.is_finished()) {
+                steps.extend(self.triggers.run_ended(run, now));
+            }
+        }
+        if !steps.is_empty() {
+            self.commit(steps).await.into_result()?;
+        }
+        let mut steps = Vec::new();
+        for backfill in self.backfills.values_mut() {
+            let active: Vec<_> = backfill.row().active.keys().copied().collect();
+            for run in active {
+                let row = self.options.views.get_run(run)?;
+                let state = row.map_or(RunState::Failed, |row| row.state);
+                if state.is_finished() {
+                    steps.extend(backfill.run_ended(run, state, now));
+                }
+            }
+        }
+        self.commit_backfills(steps).await.into_result().map(|_| ())
+    }
+
+    pub(super) async fn commit_backfills(&mut self, steps: Vec<BackfillStep>) -> Outcome {
+        let mut groups: BTreeMap<(String, String), Vec<Prepared<BackfillStep>>> = BTreeMap::new();
+        for step in steps {
+            let place = (step.namespace.clone(), step.row.id.clone());
+            let (workflow, version) = (step.workflow.clone(), step.version.clone());
+            let prepared = self.prepare(&place.0, &workflow, version.as_deref(), step);
+            groups.entry(place).or_default().push(prepared);
+        }
+        let mut outcome = Outcome::default();
+        for ((namespace, id), carried) in self.carry_out_all(groups).await {
+            if let End::Failed(error) = &carried.end {
+                tracing::warn!(backfill = id, %error, "a step was not committed");
+                outcome.error = Some(error.clone());
+                self.retry_later();
+            }
+            if matches!(carried.end, End::Whole) {
+                continue;
+            }
+            outcome.incomplete = true;
+            if let Err(error) = self.load_backfill(&namespace, &id) {
+                tracing::warn!(backfill = id, %error, "a backfill waits for its row");
+                self.backfills.remove(&(namespace.clone(), id.clone()));
+                self.unread_backfills.insert((namespace, id));
+                self.retry_later();
+            }
+        }
+        outcome
+    }
+
+    /// Starts what may start of each backfill.
+    pub(super) async fn advance_backfills(&mut self) {
+        for (namespace, id) in std::mem::take(&mut self.unread_backfills) {
+            if let Err(error) = self.load_backfill(&namespace, &id) {
+                tracing::warn!(backfill = id, %error, "a backfill waits for its row");
+                self.unread_backfills.insert((namespace, id));
+                return self.retry_later();
+            }
+        }
+        let now = self.now();
+        loop {
+            let views = std::sync::Arc::clone(&self.options.views);
+            let mut steps = Vec::new();
+            for ((namespace, _), backfill) in &mut self.backfills {
+                let workflow = backfill.row().spec.workflow.clone();
+                steps.extend(
+                    backfill.advance(now, |item| {
+                        item_status(views.as_ref(), namespace, &workflow, item)
+                    }),
+                );
+            }
+            if steps.is_empty() {
+                return;
+            }
+            if self.commit_backfills(steps).await.incomplete {
+                return;
+            }
+        }
+    }
+
+    /// Writes the place in the event log down, now and then.
+    pub(super) async fn save_place(&mut self) {
+        if self.seen == self.saved || self.saved_at.elapsed() < SAVE_EVERY {
+            return;
+        }
+        let write = Write::PutObject {
+            kind: kinds::SETTING,
+            namespace: String::new(),
+            key: PLACE.to_owned(),
+            value: Some(json!({"seen": self.seen})),
+        };
+        let submission = Submission { commands: Vec::new(), writes: vec![write] };
+        self.saved_at = Instant::now();
+        if self.options.runtime.submit(submission).await.is_ok() {
+            self.saved = self.seen;
+        }
+    }
+}
+
+/// What became of a backfill's piece before: its newest run tells.
+pub(super) fn item_status(
+    views: &dyn kobza_store::Views,
+    namespace: &str,
+    workflow: &str,
+    item: &BackfillItem,
+) -> ItemStatus {
+    let mut filter = RunFilter {
+        namespaces: vec![namespace.to_owned()],
+        workflow: Some(workflow.to_owned()),
+        ..RunFilter::default()
+    };
+    match &item.partition {
+        Some(partition) => filter.partition = Some(partition.clone()),
+        None => filter.labels = vec![("slot".to_owned(), item.key.clone())],
+    }
+    // What cannot be read is treated as missing: at worst a piece is run again.
+    let newest =
+        views.list_runs(&filter, None, 1).ok().and_then(|page| page.items.into_iter().next());
+    match newest.map(|run| run.state) {
+        None => ItemStatus::Missing,
+        Some(RunState::Succeeded) => ItemStatus::Succeeded,
+        Some(state) if state.is_finished() => ItemStatus::Failed,
+        Some(_) => ItemStatus::Active,
+    }
+}
