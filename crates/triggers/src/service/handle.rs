@@ -2,7 +2,7 @@
 
 use kobza_model::{Json, Timestamp};
 use kobza_store::kinds;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::work::item_status;
 use super::{Service, TriggerError};
@@ -72,11 +72,13 @@ pub struct TriggerView {
 #[derive(Clone, Debug)]
 pub struct TriggerHandle {
     requests: mpsc::Sender<Request>,
+    /// Closed when the service's thread has let go of everything.
+    ended: watch::Receiver<()>,
 }
 
 impl TriggerHandle {
-    pub(super) fn new(requests: mpsc::Sender<Request>) -> Self {
-        Self { requests }
+    pub(super) fn new(requests: mpsc::Sender<Request>, ended: watch::Receiver<()>) -> Self {
+        Self { requests, ended }
     }
 
     async fn ask<T>(&self, make: impl FnOnce(Reply<T>) -> Request) -> Result<T, TriggerError> {
@@ -281,10 +283,12 @@ impl TriggerHandle {
         .await
     }
 
-    /// Ends the service after what it has in hand.
+    /// Ends the service after what it has in hand, and waits until it has.
     pub async fn stop(&self) {
-        // It has stopped already: nothing to do.
+        // It may have stopped already.
         let _gone = self.requests.send(Request::Stop).await;
+        let mut ended = self.ended.clone();
+        while ended.changed().await.is_ok() {}
     }
 }
 

@@ -18,7 +18,7 @@ use kobza_model::{Json, Timestamp, Workflow};
 use kobza_runtime::{Committed, Handle};
 use kobza_store::{ObjectQuery, StoreError, StoredWorkflow, ViewError, Views, kinds};
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::Instant;
 
 use crate::backfill::{Backfill, BackfillRow, ItemRow};
@@ -93,6 +93,7 @@ impl From<StoreError> for TriggerError {
 pub fn start(options: TriggerOptions) -> Result<TriggerHandle, TriggerError> {
     let (sender, receiver) = mpsc::channel(REQUESTS);
     let follower = options.runtime.follow();
+    let (running, ended) = watch::channel(());
     let mut service = Service::new(options, sender.clone());
     service.load()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -102,9 +103,14 @@ pub fn start(options: TriggerOptions) -> Result<TriggerHandle, TriggerError> {
         .map_err(|e| TriggerError::Invalid(format!("no timer for triggers: {e}")))?;
     std::thread::Builder::new()
         .name("kobza-triggers".to_owned())
-        .spawn(move || runtime.block_on(service.run(receiver, follower)))
+        .spawn(move || {
+            runtime.block_on(service.run(receiver, follower));
+            // Only now nothing of the store is held any more.
+            drop(runtime);
+            drop(running);
+        })
         .map_err(|e| TriggerError::Invalid(format!("no thread for triggers: {e}")))?;
-    Ok(TriggerHandle::new(sender))
+    Ok(TriggerHandle::new(sender, ended))
 }
 
 struct Service {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use kobza_model::{Json, RunId, Timestamp};
 use kobza_store::Write;
 use kobza_triggers::{SlotRow, StartSpec, Step, TriggerKey, TriggerRow, Triggers};
+use serde::Deserialize;
 
 #[derive(Default)]
 pub(crate) struct Rows {
@@ -61,16 +62,14 @@ impl Rows {
 
     pub(crate) fn slots(&self) -> Vec<(String, SlotRow)> {
         self.of_kind("slot")
-            .map(|((_, _, key), value)| {
-                (key.clone(), serde_json::from_value(value.clone()).unwrap())
-            })
+            .map(|((_, _, key), value)| (key.clone(), Deserialize::deserialize(value).unwrap()))
             .collect()
     }
 
     pub(crate) fn trigger_rows(&self) -> Vec<(String, TriggerRow)> {
         self.of_kind("trigger")
             .map(|((_, namespace, _), value)| {
-                (namespace.clone(), serde_json::from_value(value.clone()).unwrap())
+                (namespace.clone(), Deserialize::deserialize(value).unwrap())
             })
             .collect()
     }
