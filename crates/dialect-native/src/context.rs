@@ -2,6 +2,8 @@
 //!
 //! Only what a task's templates look at is fetched; the compiler found out what that is.
 
+use std::sync::Arc;
+
 use kobza_expr::native::Context;
 use kobza_model::{Graph, Json, NodeNo, ScopeNo, TaskNo, TaskRow, TemplateBody, Workflow};
 use kobza_runtime::Facts;
@@ -173,10 +175,7 @@ fn task_value(place: Place, read: &TaskRead, facts: &dyn Facts) -> Json {
     outputs.insert("result".to_owned(), json!(vec![Json::Null; length as usize]));
     for (place, row) in rows.iter().enumerate() {
         let Some(row) = row else { continue };
-        for (key, value) in facts.outputs(row.task) {
-            if key.starts_with('$') {
-                continue;
-            }
+        for (key, value) in outputs_of(row, facts) {
             let list =
                 outputs.entry(key).or_insert_with(|| json!(vec![Json::Null; length as usize]));
             list[place] = Json::clone(&value);
@@ -191,12 +190,8 @@ fn task_value(place: Place, read: &TaskRead, facts: &dyn Facts) -> Json {
 }
 
 fn one_task(row: &TaskRow, facts: &dyn Facts) -> Json {
-    let outputs: Map<String, Json> = facts
-        .outputs(row.task)
-        .into_iter()
-        .filter(|(key, _)| !key.starts_with('$'))
-        .map(|(key, value)| (key, Json::clone(&value)))
-        .collect();
+    let outputs: Map<String, Json> =
+        outputs_of(row, facts).into_iter().map(|(key, value)| (key, Json::clone(&value))).collect();
     let mut value = json!({"name": row.name, "state": row.state.as_str()});
     // Absent rather than null: a template that needs it then fails with its name.
     if let Some(result) = outputs.get("result") {
@@ -204,6 +199,20 @@ fn one_task(row: &TaskRow, facts: &dyn Facts) -> Json {
     }
     value["output"] = Json::Object(outputs);
     value
+}
+
+/// A task's outputs, the engine's own left out. The result of an `sql` task is its rows, that of an
+/// `http` task the body of the answer.
+fn outputs_of(row: &TaskRow, facts: &dyn Facts) -> Vec<(String, Arc<Json>)> {
+    let mut all: Vec<(String, Arc<Json>)> =
+        facts.outputs(row.task).into_iter().filter(|(key, _)| !key.starts_with('$')).collect();
+    let find = |wanted: &str| all.iter().find(|(key, _)| key == wanted).map(|(_, v)| v.clone());
+    if find("result").is_none()
+        && let Some(result) = find("rows").or_else(|| find("body"))
+    {
+        all.push(("result".to_owned(), result));
+    }
+    all
 }
 
 /// The item of the nearest mapped task around this place.

@@ -36,6 +36,8 @@ tasks:
   three: {shell: "echo {{ tasks.two.result.n }}-{{ tasks.one.result }} $KOBZA_TASK $KOBZA_ATTEMPT", needs: two}
   four: {shell: "echo '{\"a\": [1, 2]}' > $KOBZA_OUTPUT", needs: one}
   five: {shell: "echo {{ tasks.four.output.a }}", needs: [four]}
+  rows: {shell: "echo '{\"rows\": [[7]], \"value\": 7}' > $KOBZA_OUTPUT"}
+  six: {shell: "echo {{ tasks.rows.result[0][0] }}{{ tasks.rows.output.value }}", needs: [rows]}
 "#,
         json!({}),
     );
@@ -44,6 +46,7 @@ tasks:
     assert_eq!(world.result("two"), json!({"n": 11, "text": "hello world"}));
     assert_eq!(world.result("three"), json!("11-hello world three 1"));
     assert_eq!(world.result("five"), json!("1 2"));
+    assert_eq!(world.result("six"), json!("77"));
 }
 
 #[test]
