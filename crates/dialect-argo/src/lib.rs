@@ -15,6 +15,7 @@ mod limits;
 mod names;
 mod normal;
 mod outputs;
+pub mod rest;
 mod retry;
 mod status;
 mod values;

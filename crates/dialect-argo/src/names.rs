@@ -75,11 +75,11 @@ pub(crate) fn template_json(workflow: &Workflow, template: TemplateNo) -> &Json 
 }
 
 /// The node of the definition that a task is an instance of.
-pub(crate) fn node_of<'a>(
-    workflow: &'a Workflow,
+pub(crate) fn node_of(
+    workflow: &Workflow,
     scope_template: TemplateNo,
     node: NodeNo,
-) -> Option<&'a kobza_model::Node> {
+) -> Option<&kobza_model::Node> {
     match &workflow.templates.get(scope_template.index())?.body {
         TemplateBody::Graph(graph) => graph.nodes.get(node.index()),
         TemplateBody::Leaf(_) => None,

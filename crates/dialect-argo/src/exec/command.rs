@@ -48,8 +48,11 @@ pub(super) fn image_of(spec: &ExecSpec, container: &Json) -> Image {
         .unwrap_or(Image::Host)
 }
 
-/// Container name, and its mounts: volume, path, sub path, read only.
-pub(super) fn volume_mounts(spec: &ExecSpec) -> Vec<(String, Vec<(String, String, String, bool)>)> {
+/// Volume, path, sub path, read only.
+type VolumeMount = (String, String, String, bool);
+
+/// Container name, and its mounts.
+pub(super) fn volume_mounts(spec: &ExecSpec) -> Vec<(String, Vec<VolumeMount>)> {
     let mut containers: Vec<&Json> = Vec::new();
     let template = &spec.template;
     if spec.body == "containerSet" {

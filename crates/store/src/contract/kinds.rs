@@ -39,6 +39,8 @@ pub const NOTIFICATION_RULE: &str = "notification_rule";
 pub const NOTIFICATION: &str = "notification";
 /// A named map of settings (Argo's ConfigMap and the like).
 pub const CONFIG_MAP: &str = "configmap";
+/// An object of Argo's API (templates, cron workflows, bindings, names of runs): `{Kind}/{name}`.
+pub const ARGO_OBJECT: &str = "argo_object";
 /// A definition file that did not parse, with its error.
 pub const IMPORT_ERROR: &str = "import_error";
 /// An outside worker that was seen.
@@ -66,6 +68,7 @@ pub const ALL: &[&str] = &[
     NOTIFICATION_RULE,
     NOTIFICATION,
     CONFIG_MAP,
+    ARGO_OBJECT,
     IMPORT_ERROR,
     WORKER,
     SETTING,
