@@ -36,6 +36,8 @@ pub struct Triggers {
     /// How many listeners each asset has; and all ends of runs together.
     assets: BTreeMap<String, usize>,
     run_end_listeners: usize,
+    /// Triggers that look at files.
+    files: BTreeSet<TriggerKey>,
 }
 
 impl std::fmt::Debug for Triggers {
@@ -244,6 +246,12 @@ impl Triggers {
         self.triggers.get(key).map(|trigger| (&trigger.spec, &trigger.row))
     }
 
+    /// The triggers that look at files.
+    pub fn file_triggers(&self) -> impl Iterator<Item = (&TriggerKey, &TriggerSpec, &TriggerRow)> {
+        let known = self.files.iter().filter_map(|key| self.triggers.get(key));
+        known.map(|trigger| (&trigger.key, &trigger.spec, &trigger.row))
+    }
+
     /// All triggers in order of namespace, workflow and name.
     pub fn iter(&self) -> impl Iterator<Item = (&TriggerKey, &TriggerSpec, &TriggerRow)> {
         self.triggers.values().map(|trigger| (&trigger.key, &trigger.spec, &trigger.row))
@@ -310,6 +318,9 @@ impl Triggers {
             }
             self.listeners.entry((key.namespace.clone(), topic)).or_default().insert(key.clone());
         }
+        if matches!(trigger.spec.kind, TriggerKind::File { .. }) {
+            self.files.insert(key.clone());
+        }
         self.active.extend(trigger.row.active.iter().map(|run| (*run, key.clone())));
         let due = trigger.due();
         self.triggers.insert(key.clone(), trigger);
@@ -319,6 +330,7 @@ impl Triggers {
     fn take(&mut self, key: &TriggerKey) -> Option<Trigger> {
         let trigger = self.triggers.remove(key)?;
         self.scheduled.remove(key);
+        self.files.remove(key);
         for topic in topics(&trigger) {
             match &topic {
                 Topic::Asset(asset) => {
@@ -341,7 +353,9 @@ impl Triggers {
                 }
             }
         }
-        self.active.retain(|_, owner| owner != key);
+        for run in &trigger.row.active {
+            self.active.remove(run);
+        }
         Some(trigger)
     }
 }

@@ -16,7 +16,7 @@ impl Service {
         let start = Instant::now();
         let watched: Vec<(TriggerKey, String, Duration)> = self
             .triggers
-            .iter()
+            .file_triggers()
             .filter_map(|(key, spec, row)| match &spec.kind {
                 TriggerKind::File { pattern, every, .. } if !row.paused => {
                     let every = Duration::from_micros(every.unsigned_abs());
@@ -25,7 +25,8 @@ impl Service {
                 _ => None,
             })
             .collect();
-        self.watches.retain(|key, _| watched.iter().any(|(other, _, _)| other == key));
+        self.watches
+            .retain(|key, _| watched.binary_search_by(|(other, _, _)| other.cmp(key)).is_ok());
         for (key, pattern, every) in watched {
             let (_, due) =
                 self.watches.entry(key.clone()).or_insert_with(|| (Watch::default(), start));

@@ -1,5 +1,8 @@
 //! One trigger: its definition, its row, and what it decides.
 
+mod events;
+mod slots;
+
 use std::cell::Cell;
 
 use kobza_expr::native::{self, Context};
@@ -7,22 +10,15 @@ use kobza_model::{Json, RunId, Timestamp};
 use kobza_schedule::Schedule;
 use serde_json::json;
 
+use crate::TriggerEvent;
 use crate::row::{Pending, SlotOutcome, SlotRow, TriggerRow};
 use crate::spec::{CatchUp, Overlap, TriggerKind, TriggerSpec};
 use crate::step::{StartSpec, Step, TriggerKey, run_id, spread};
-use crate::{EventBody, TriggerEvent};
 
-/// Slots that one tick decides: a long catch-up lets other triggers in between.
-const SLOTS_PER_TICK: usize = 100;
 /// A slot this much later than due was missed, and the catch-up policy decides about it.
 const PUNCTUAL: i64 = 60_000_000;
 /// Most starts that wait for a run's end.
 const MAX_QUEUE: usize = 1_000;
-/// What a trigger collects before it fires at once, whatever its debounce says.
-const MAX_COLLECTED: usize = 1_000;
-const MAX_COLLECTED_BYTES: usize = 1 << 20;
-/// Partitions whose conditions are half fulfilled; beyond that the oldest is forgotten.
-const MAX_OPEN_PARTITIONS: usize = 10_000;
 
 pub(crate) struct Trigger {
     pub(crate) key: TriggerKey,
@@ -142,81 +138,6 @@ impl Trigger {
         }
     }
 
-    fn decide_slots(&mut self, now: Timestamp, steps: &mut Vec<Step>) {
-        for _ in 0..SLOTS_PER_TICK {
-            let Some(slot) = self.next_slot().filter(|slot| self.due_at(*slot) <= now) else {
-                return;
-            };
-            let Some(schedule) = self.schedule() else { return };
-            let interval = schedule.interval_of(slot);
-            let late = now.0 - self.due_at(slot).0;
-            let reason =
-                if late > PUNCTUAL { "catch-up of a missed slot" } else { "the slot is due" };
-            self.row.cursor = slot;
-            self.offer(
-                slot.to_jiff().to_string(),
-                slot,
-                &[],
-                Some((interval.start, interval.end)),
-                reason,
-                now,
-                steps,
-            );
-        }
-    }
-
-    /// Leaves out what the catch-up policy does not want, as one record.
-    fn catch_up(&mut self, now: Timestamp, steps: &mut Vec<Step>) {
-        let Some(first) = self.next_slot().filter(|slot| *slot > self.kept_through) else { return };
-        let punctual = match self.spec.catch_up {
-            CatchUp::None { grace } => grace,
-            _ => PUNCTUAL,
-        };
-        if now.0.saturating_sub(self.due_at(first).0) <= punctual {
-            return;
-        }
-        let Some(newest) = self.newest_due(now) else { return };
-        let Some(schedule) = self.schedule() else { return };
-        let (keep_from, reason) = match self.spec.catch_up {
-            CatchUp::None { grace } => {
-                let edge = Timestamp(now.0.saturating_sub(grace));
-                let keep = std::iter::successors(Some(newest), |slot| schedule.prev_before(*slot))
-                    .take_while(|slot| *slot >= first && self.due_at(*slot) >= edge)
-                    .last();
-                (keep, "missed; the trigger does not catch up".to_owned())
-            }
-            CatchUp::Last => (
-                Some(newest),
-                "missed; the trigger catches up the last missed slot only".to_owned(),
-            ),
-            CatchUp::All { limit } => {
-                let keep = std::iter::successors(Some(newest), |slot| schedule.prev_before(*slot))
-                    .take(limit as usize)
-                    .take_while(|slot| *slot >= first)
-                    .last();
-                (keep, format!("missed; the trigger catches up the newest {limit} slots"))
-            }
-        };
-        let last_skipped = match keep_from {
-            Some(keep) => schedule.prev_before(keep).filter(|slot| *slot >= first),
-            None => Some(newest),
-        };
-        self.kept_through = newest;
-        if let Some(last) = last_skipped {
-            self.skip_range(first, last, &reason, now, steps);
-        }
-    }
-
-    /// The newest slot whose time to start has come.
-    fn newest_due(&self, now: Timestamp) -> Option<Timestamp> {
-        let schedule = self.schedule()?;
-        let next = Timestamp(now.0.saturating_add(1));
-        let edge = self.spec.end.map_or(next, |end| end.min(next));
-        std::iter::successors(schedule.prev_before(edge), |slot| schedule.prev_before(*slot))
-            .take_while(|slot| *slot > self.row.cursor)
-            .find(|slot| self.due_at(*slot) <= now)
-    }
-
     fn skip_range(
         &mut self,
         first: Timestamp,
@@ -278,116 +199,6 @@ impl Trigger {
         self.spec = spec;
         self.next_slot.set(None);
         steps.push(self.step(Vec::new()));
-    }
-
-    /// An event that may concern it.
-    pub(crate) fn on_event(&mut self, event: &TriggerEvent, now: Timestamp, steps: &mut Vec<Step>) {
-        if event.sequence != 0 {
-            if event.sequence <= self.row.seen {
-                return;
-            }
-            self.row.seen = event.sequence;
-        }
-        if let (TriggerKind::RunEnd { states, .. }, EventBody::RunEnded { state, .. }) =
-            (&self.spec.kind, &event.body)
-            && !states.contains(state)
-        {
-            let reason = format!("the run ended as {}", state.as_str());
-            return self.skip_event(event, &reason, SlotOutcome::Skipped, now, steps);
-        }
-        let outside = self.spec.start.is_some_and(|start| event.at < start)
-            || self.spec.end.is_some_and(|end| event.at >= end);
-        if self.paused() || outside {
-            let reason = if outside { "outside of start and end" } else { "the trigger is paused" };
-            return self.skip_event(event, reason, SlotOutcome::Skipped, now, steps);
-        }
-        match self.passes_filter(event.at, std::slice::from_ref(event), None) {
-            Ok(true) => {}
-            Ok(false) => {
-                let reason = "the filter does not hold";
-                return self.skip_event(event, reason, SlotOutcome::Skipped, now, steps);
-            }
-            Err(reason) => {
-                return self.skip_event(event, &reason, SlotOutcome::Failed, now, steps);
-            }
-        }
-        let events = match self.fulfilled(event) {
-            Some(events) => events,
-            None => return steps.push(self.step(Vec::new())),
-        };
-        if self.spec.debounce.is_none() && self.spec.batch.is_none() {
-            return self.fire(&events, now, steps);
-        }
-        if self.row.collected.iter().any(|collected| collected.id == event.id) {
-            return;
-        }
-        let first = self.row.collected_between.map_or(now, |(first, _)| first);
-        self.row.collected_between = Some((first, now));
-        self.row.collected.extend(events);
-        let size = self.row.collected.len();
-        let bytes: usize =
-            self.row.collected.iter().map(|event| event.view().to_string().len()).sum();
-        let full = self.spec.batch.is_some_and(|batch| size >= batch.size)
-            || size >= MAX_COLLECTED
-            || bytes > MAX_COLLECTED_BYTES;
-        if full {
-            self.fire_collected(now, steps);
-        } else {
-            steps.push(self.step(Vec::new()));
-        }
-    }
-
-    /// The events to react to, if the trigger's condition holds with this one.
-    fn fulfilled(&mut self, event: &TriggerEvent) -> Option<Vec<TriggerEvent>> {
-        let TriggerKind::Assets { condition, per_partition } = &self.spec.kind else {
-            return Some(vec![event.clone()]);
-        };
-        let EventBody::Asset { asset, partition, .. } = &event.body else { return None };
-        let place =
-            if *per_partition { partition.clone().unwrap_or_default() } else { String::new() };
-        let open = self.row.updated.entry(place.clone()).or_default();
-        open.insert(asset.clone(), event.clone());
-        if condition.holds(&|name| open.contains_key(name)) {
-            let mut events: Vec<_> =
-                self.row.updated.remove(&place).unwrap_or_default().into_values().collect();
-            events.sort_by_key(|event| (event.sequence, event.at));
-            return Some(events);
-        }
-        if self.row.updated.len() > MAX_OPEN_PARTITIONS {
-            let oldest = self
-                .row
-                .updated
-                .iter()
-                .min_by_key(|(_, open)| open.values().map(|event| event.at).max())
-                .map(|(place, _)| place.clone());
-            oldest.and_then(|oldest| self.row.updated.remove(&oldest));
-        }
-        None
-    }
-
-    fn fire_collected(&mut self, now: Timestamp, steps: &mut Vec<Step>) {
-        let events = std::mem::take(&mut self.row.collected);
-        self.row.collected_between = None;
-        self.fire(&events, now, steps);
-    }
-
-    fn fire(&mut self, events: &[TriggerEvent], now: Timestamp, steps: &mut Vec<Step>) {
-        let Some(last) = events.last() else { return };
-        let interval = match &last.body {
-            EventBody::RunEnded { interval, .. } => *interval,
-            _ => None,
-        };
-        let reason = match (&last.body, events.len()) {
-            (EventBody::Asset { asset, .. }, 1) => format!("{asset:.200} was updated"),
-            (EventBody::Asset { .. }, n) => format!("the asset condition holds, by {n} updates"),
-            (EventBody::RunEnded { workflow, run, state, .. }, 1) => {
-                format!("run {run} of {workflow:.200} ended as {}", state.as_str())
-            }
-            (EventBody::File { path, .. }, 1) => format!("{path:.500} arrived"),
-            (_, 1) => format!("{} {:.200}", self.spec.kind.word(), last.id),
-            (_, n) => format!("{n} events"),
-        };
-        self.offer(last.id.clone(), last.at, events, interval, &reason, now, steps);
     }
 
     /// Renders a slot's parameters and offers it to the overlap policy.
@@ -522,18 +333,6 @@ impl Trigger {
             let step = self.started(pending, now);
             steps.push(step);
         }
-    }
-
-    fn skip_event(
-        &mut self,
-        event: &TriggerEvent,
-        reason: &str,
-        outcome: SlotOutcome,
-        now: Timestamp,
-        steps: &mut Vec<Step>,
-    ) {
-        let row = self.slot_row(event.at, outcome, reason, now);
-        steps.push(self.step(vec![(event.id.clone(), row)]));
     }
 
     fn context(
