@@ -1,0 +1,27 @@
+//! Every YAML block of the documentation is good.
+
+use crate::machine::{Folder, text};
+
+#[test]
+fn yaml_of_the_documentation_is_good() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let folder = Folder::new();
+    let mut count = 0;
+    for page in ["README.md", "docs/workflows.md"] {
+        let page = std::fs::read_to_string(root.join(page)).unwrap();
+        for block in page.split("```yaml\n").skip(1) {
+            let source = block.split("```").next().unwrap();
+            folder.write(&format!("doc{count}.yaml"), source);
+            count += 1;
+        }
+    }
+    assert!(count > 5);
+    let output = folder.kobza(&["check", "."]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+}
+
+#[test]
+fn the_schema_is_json_schema() {
+    let schema = Folder::new().json(&["schema"]);
+    assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
+}
