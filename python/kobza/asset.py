@@ -26,7 +26,7 @@ class Partitions:
     settings: dict[str, Any]
 
     def document(self) -> dict[str, Any]:
-        return {self.kind: self.settings}
+        return {"type": self.kind, **self.settings}
 
 
 def _by_time(kind: str, start: str | date, timezone: str, end: str | date | None) -> Partitions:

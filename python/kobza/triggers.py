@@ -29,7 +29,7 @@ def cron(
     expression: str,
     *,
     timezone: str | None = None,
-    catchup: bool | None = None,
+    catchup: bool | str | None = None,
     overlap: str | None = None,
     params: dict[str, Any] | None = None,
 ) -> Trigger:
@@ -48,7 +48,7 @@ def cron(
 def every(
     interval: Duration,
     *,
-    catchup: bool | None = None,
+    catchup: bool | str | None = None,
     overlap: str | None = None,
     params: dict[str, Any] | None = None,
 ) -> Trigger:
@@ -76,22 +76,20 @@ def on_run(
     """When a run of another workflow ends."""
     return Trigger(
         "run",
-        {"run": {"workflow": getattr(workflow, "name", workflow), "states": [state]}},
+        {"after": {"workflow": getattr(workflow, "name", workflow), "states": [state]}},
         params or {},
     )
 
 
 def webhook(
-    path: str, *, secret: str | None = None, params: dict[str, Any] | None = None
+    secret: str, *, scheme: str | None = None, params: dict[str, Any] | None = None
 ) -> Trigger:
-    """When somebody posts to ``/hooks/PATH``; ``secret`` names the secret of the signature."""
-    return Trigger(
-        "webhook",
-        {"webhook": {"path": path, "secret": secret} if secret else {"path": path}},
-        params or {},
-    )
+    """When somebody posts to the trigger's address. ``secret`` names the secret that requests are
+    signed with; ``scheme`` says how: ``standard``, ``github``, ``slack`` or ``gitlab``."""
+    settings = {"secret": secret} if scheme is None else {"secret": secret, "scheme": scheme}
+    return Trigger("webhook", {"webhook": settings}, params or {})
 
 
 def on_file(pattern: str, *, params: dict[str, Any] | None = None) -> Trigger:
-    """When a file appears whose path matches."""
-    return Trigger("file", {"file": pattern}, params or {})
+    """When a file appears or changes; the last part of the absolute path may have wildcards."""
+    return Trigger("files", {"files": pattern}, params or {})

@@ -303,7 +303,11 @@ def report():
 def test_assets():
     flow = assets("nightly", [report, orders, raw])
     document = flow.document()
-    assert document["partitions"] == {"daily": {"start": "2024-01-01", "timezone": "Europe/Kyiv"}}
+    assert document["partitions"] == {
+        "type": "daily",
+        "start": "2024-01-01",
+        "timezone": "Europe/Kyiv",
+    }
     tasks = document["tasks"]
     assert tasks["raw"]["with"] == {"partition": "{{ partition }}"}
     assert tasks["raw"]["produces"] == ["raw"]
@@ -383,3 +387,23 @@ def test_export_of_a_bad_file(tmp_path, source, line, words):
 def test_export_of_nothing(tmp_path):
     code, answer, _ = export(tmp_path / "none.py")
     assert code == 2 and "there is no file" in answer["errors"][0]["message"]
+
+
+def test_triggers():
+    documents = [
+        kobza.every("1h", catchup="last").document(),
+        kobza.on_asset(orders, "rates", all=False, params={"x": "{{ event.asset }}"}).document(),
+        kobza.on_run("nightly").document(),
+        kobza.webhook("hook-secret", scheme="github").document(),
+        kobza.on_file("/data/*.csv").document(),
+    ]
+    assert documents == [
+        {"every": "1h", "catchup": "last"},
+        {
+            "assets": {"any": ["warehouse/orders", "rates"]},
+            "params": {"x": "{{ event.asset }}"},
+        },
+        {"after": {"workflow": "nightly", "states": ["succeeded"]}},
+        {"webhook": {"secret": "hook-secret", "scheme": "github"}},
+        {"files": "/data/*.csv"},
+    ]

@@ -88,6 +88,11 @@ pub(crate) static WORKFLOW: Object = Object {
         field("fail_fast", Bool, "End the run as soon as a task has failed."),
         field("hooks", Shape::Object(&HOOKS), "What to run when the run ends."),
         field(
+            "partitions",
+            Mapping,
+            "What its runs are divided into, such as {type: daily, start: 2024-01-01}.",
+        ),
+        field(
             "connections",
             Map(&Shape::Object(&CONNECTION)),
             "Connections by name, for `sql` tasks.",

@@ -223,6 +223,9 @@ pub struct Shared {
     pub namespace: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub pools: Vec<Pool>,
+    /// What runs and assets are divided into, as the schedule crate reads it.
+    #[serde(skip_serializing_if = "Json::is_null")]
+    pub partitions: Json,
 }
 
 /// A limit that the workflow declares.

@@ -117,8 +117,13 @@ impl<'a> Compiler<'a> {
         }
         let hooks = self.hooks(root, "", None);
         let text = |key: &str| root.get(key).and_then(Located::text).map(str::to_owned);
-        let shared =
-            Shared { connections, namespace: text("namespace"), pools: self.pools.clone() };
+        let partitions = self.partitions();
+        let shared = Shared {
+            connections,
+            namespace: text("namespace"),
+            pools: self.pools.clone(),
+            partitions,
+        };
         Workflow {
             name: text("name").unwrap_or_default(),
             dialect: crate::DIALECT.to_owned(),
@@ -174,6 +179,15 @@ impl<'a> Compiler<'a> {
             out.insert(key.text.clone(), value.json());
         }
         out
+    }
+
+    fn partitions(&mut self) -> Json {
+        let Some(value) = self.root.get("partitions") else { return Json::Null };
+        let definition = value.json();
+        if let Err(error) = kobza_schedule::partition::PartitionDefinition::parse(&definition) {
+            self.error(Finding::at(value, "partitions", error.to_string()));
+        }
+        definition
     }
 
     /// The parameters' JSON Schema.
