@@ -31,6 +31,10 @@ pub(crate) enum Command {
     Logs(LogsArgs),
     /// Say what a task waits for, or why it ended as it did
     Why(WhyArgs),
+    /// Copy the store, also while a server works on it
+    Backup(BackupArgs),
+    /// Put a copy in place as the store
+    Restore(RestoreArgs),
     /// Look at the installation and the store
     Doctor(DoctorArgs),
     /// Print a completion script
@@ -125,6 +129,9 @@ pub(crate) struct ServerArgs {
     /// Folder of workflow files to load
     #[arg(long, value_name = "DIR", env = "KOBZA_WORKFLOWS")]
     pub(crate) workflows: Option<PathBuf>,
+    /// Delete runs that ended longer ago, with their logs (such as 90d); none: keep all
+    #[arg(long, value_parser = crate::upkeep::duration, env = "KOBZA_KEEP")]
+    pub(crate) keep: Option<std::time::Duration>,
     /// Settings of the Luigi scheduler: a `luigi.cfg`, or a TOML file
     #[arg(long, value_name = "FILE", env = "KOBZA_LUIGI_CONFIG")]
     pub(crate) luigi_config: Option<PathBuf>,
@@ -181,6 +188,25 @@ pub(crate) struct WhyArgs {
     pub(crate) task: String,
     #[arg(long)]
     pub(crate) index: Option<u32>,
+    #[command(flatten)]
+    pub(crate) place: Place,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BackupArgs {
+    /// The copy to make; must not exist
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) place: Place,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RestoreArgs {
+    /// The copy, made by `kobza backup`
+    pub(crate) file: PathBuf,
+    /// Replace the store that is there
+    #[arg(long)]
+    pub(crate) force: bool,
     #[command(flatten)]
     pub(crate) place: Place,
 }

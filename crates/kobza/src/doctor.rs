@@ -29,6 +29,9 @@ pub(crate) fn doctor(args: DoctorArgs) -> Result<(), Failure> {
                 let sums: Vec<String> =
                     totals.iter().map(|(state, n)| format!("{n} {state}")).collect();
                 let fence = store.fence()?;
+                let damage = store.integrity_check()?;
+                let text = if damage.is_empty() { "sound".to_owned() } else { damage.join("; ") };
+                checks.push(("integrity".to_owned(), damage.is_empty(), text));
                 checks.push((
                     "store".to_owned(),
                     true,

@@ -9,6 +9,7 @@ mod look;
 mod luigi;
 mod run;
 mod server;
+mod upkeep;
 
 use std::process::ExitCode;
 
@@ -38,6 +39,8 @@ fn main() -> ExitCode {
         Command::Tasks(args) => failure::exit(look::tasks(args)),
         Command::Logs(args) => failure::exit(look::logs(args)),
         Command::Why(args) => failure::exit(look::why(args)),
+        Command::Backup(args) => failure::exit(upkeep::backup(args)),
+        Command::Restore(args) => failure::exit(upkeep::restore(args)),
         Command::Doctor(args) => failure::exit(doctor::doctor(args)),
         Command::Completion { shell } => {
             let mut command = Cli::command();

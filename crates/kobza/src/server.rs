@@ -49,6 +49,9 @@ pub(crate) fn server(args: ServerArgs) -> Result<(), Failure> {
     if let Some(folder) = &args.workflows {
         load(&host, folder)?;
     }
+    if let Some(keep) = args.keep {
+        crate::upkeep::retain(host.handle.clone(), host.store.clone(), host.logs.clone(), keep)?;
+    }
     let luigi = crate::luigi::router(
         host.handle.clone(),
         crate::luigi::config(args.luigi_config.as_deref())?,

@@ -116,9 +116,20 @@ impl Server {
         Self::start_on(folder, port)
     }
 
+    pub(crate) fn start_with(folder: &Folder, more: &[&str]) -> Self {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        Self::launch(folder, port, more)
+    }
+
     pub(crate) fn start_on(folder: &Folder, port: u16) -> Self {
+        Self::launch(folder, port, &[])
+    }
+
+    fn launch(folder: &Folder, port: u16, more: &[&str]) -> Self {
         let listen = format!("127.0.0.1:{port}");
-        let child = folder.start(&["server", "--listen", &listen, "--data", "data"]);
+        let mut args = vec!["server", "--listen", &listen, "--data", "data"];
+        args.extend(more);
+        let child = folder.start(&args);
         let server = Self { child, url: format!("http://{listen}"), port };
         until("the server is ready", || ureq::get(format!("{}/ready", server.url)).call().is_ok());
         server

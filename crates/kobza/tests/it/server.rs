@@ -122,3 +122,47 @@ fn other_sites_are_refused() {
     let answer = agent.get(&url).header("host", "rebound.example").call().unwrap();
     assert_eq!(answer.status().as_u16(), 421);
 }
+
+#[test]
+fn backup_while_it_works_and_restore() {
+    let folder = Folder::new();
+    let server = Server::start(&folder);
+    server.post("/api/v1/workflows", "application/yaml", "name: w\ntasks: {a: {noop: true}}\n");
+    let (_, run) = server.post("/api/v1/workflows/w/runs", "application/json", "{}");
+    let id = run["id"].as_str().unwrap().to_owned();
+    server.wait_run(&id);
+    let backup = folder.kobza(&["backup", "copy.db", "--data", "data"]);
+    assert!(backup.status.success(), "{}", text(&backup.stderr));
+    let (_, later) = server.post("/api/v1/workflows/w/runs", "application/json", "{}");
+    assert!(!folder.kobza(&["restore", "copy.db", "--data", "data", "--force"]).status.success());
+    drop(server);
+    assert!(!folder.kobza(&["restore", "copy.db", "--data", "data"]).status.success());
+    let restore = folder.kobza(&["restore", "copy.db", "--data", "data", "--force"]);
+    assert!(restore.status.success(), "{}", text(&restore.stderr));
+    let server = Server::start(&folder);
+    assert_eq!(server.run(&id)["state"], "succeeded");
+    let later = later["id"].as_str().unwrap();
+    assert_eq!(server.get(&format!("/api/v1/runs/{later}")).0, 404);
+    drop(server);
+    let doctor = folder.kobza(&["doctor", "--data", "data"]);
+    assert!(text(&doctor.stdout).contains("sound"), "{}", text(&doctor.stdout));
+}
+
+#[test]
+fn old_runs_are_deleted() {
+    let folder = Folder::new();
+    let server = Server::start(&folder);
+    server.post(
+        "/api/v1/workflows",
+        "application/yaml",
+        "name: w\ntasks: {a: {shell: 'echo x'}}\n",
+    );
+    let (_, run) = server.post("/api/v1/workflows/w/runs", "application/json", "{}");
+    let id = run["id"].as_str().unwrap().to_owned();
+    server.wait_run(&id);
+    drop(server);
+    let server = Server::start_with(&folder, &["--keep", "0s"]);
+    crate::machine::until("the old run is deleted", || {
+        server.get(&format!("/api/v1/runs/{id}")).0 == 404
+    });
+}
