@@ -55,6 +55,7 @@ pub(crate) enum Command {
 pub(crate) enum Exec {
     Sql,
     Http,
+    Argo,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
