@@ -59,6 +59,7 @@ pub(crate) enum Command {
 pub(crate) enum Exec {
     Sql,
     Http,
+    Argo,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]

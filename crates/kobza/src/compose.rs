@@ -56,6 +56,7 @@ impl Host {
         let store = Arc::new(store);
         let data = std::fs::canonicalize(&options.data)?;
         let logs = log_store(&data);
+        let argo = crate::argo::dialect(exe.clone(), &data);
         let (handle, inbox) = channel();
         let executor = ProcessExecutor::start(
             ProcessOptions {
@@ -76,10 +77,15 @@ impl Host {
         }));
         let runtime = Runtime::start(
             RuntimeOptions {
-                engine: EngineOptions { slots: options.slots, ..EngineOptions::default() },
+                engine: EngineOptions {
+                    slots: options.slots,
+                    // A steps template of Argo is two graphs deep, and may call a hundred more.
+                    depth: 256,
+                    ..EngineOptions::default()
+                },
                 owner: format!("kobza, process {}", std::process::id()),
                 store: store.clone(),
-                dialects: vec![native, Arc::new(kobza_dialect_luigi::LuigiDialect)],
+                dialects: vec![native, Arc::new(kobza_dialect_luigi::LuigiDialect), Arc::new(argo)],
                 lookup: None,
             },
             &handle,
@@ -118,6 +124,9 @@ pub(crate) struct Dialects;
 
 impl Catalog for Dialects {
     fn parse(&self, source: &[u8], file: &str) -> Result<Definition, Vec<Problem>> {
+        if crate::argo::is_argo(source) {
+            return crate::argo::definition(source, file);
+        }
         let parsed = kobza_dialect_native::parse(source, file)
             .map_err(|all| all.into_iter().map(problem).collect::<Vec<_>>())?;
         Ok(Definition {
@@ -138,6 +147,10 @@ impl Catalog for Dialects {
     }
 
     fn params(&self, workflow: &Workflow, given: Json) -> Result<Json, Vec<Problem>> {
+        let given = match workflow.dialect.as_str() {
+            "argo" => crate::argo::params(workflow, given),
+            _ => given,
+        };
         kobza_dialect_native::validate_params(workflow, given).map_err(|errors| {
             errors
                 .into_iter()

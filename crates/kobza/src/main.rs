@@ -1,5 +1,6 @@
 //! The `kobza` binary: command line, local runs, server.
 
+mod argo;
 mod check;
 mod cli;
 mod compose;
@@ -31,6 +32,10 @@ fn main() -> ExitCode {
         Command::ExecHttp => kobza_executor_process::exec_http_main(),
         Command::Exec { what: Exec::Sql } => kobza_executor_process::exec_sql_main(),
         Command::Exec { what: Exec::Http } => kobza_executor_process::exec_http_main(),
+        Command::Exec { what: Exec::Argo } => {
+            let code = kobza_dialect_argo::exec::argo_exec_main();
+            ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX))
+        }
         Command::Run(args) => failure::exit(run::run(args)),
         Command::Check(args) => failure::exit(check::check(args)),
         Command::Schema => failure::exit(check::schema()),

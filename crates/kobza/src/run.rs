@@ -91,15 +91,14 @@ pub(crate) fn run(args: RunArgs) -> Result<(), Failure> {
             description: l.description,
         })
         .collect();
-    host.handle.submit_blocking(Submission {
-        commands,
-        writes: vec![Write::PutWorkflow {
-            namespace: NAMESPACE.to_owned(),
-            version: version.clone(),
-            workflow: workflow.clone(),
-            source: Some(source),
-        }],
-    })?;
+    let mut writes = crate::argo::writes(&source, NAMESPACE).map_err(Failure::new)?;
+    writes.push(Write::PutWorkflow {
+        namespace: NAMESPACE.to_owned(),
+        version: version.clone(),
+        workflow: workflow.clone(),
+        source: Some(source),
+    });
+    host.handle.submit_blocking(Submission { commands, writes })?;
     let interrupted =
         if args.new { None } else { interrupted(&host, &workflow.name, &version, &params)? };
     let text = args.place.output == Output::Text;

@@ -57,6 +57,7 @@ pub(crate) fn server(args: ServerArgs) -> Result<(), Failure> {
         crate::luigi::config(args.luigi_config.as_deref())?,
         args.luigi_test_hooks,
     );
+    let argo = crate::argo::router(&host);
     let state = ApiState {
         handle: host.handle.clone(),
         store: host.store.clone(),
@@ -70,7 +71,7 @@ pub(crate) fn server(args: ServerArgs) -> Result<(), Failure> {
     };
     tracing::info!(%address, data = %args.data.display(), took_ms = started.elapsed().as_millis(), "ready: everything is allowed to local users, there are no accounts");
     let served = tokio.block_on(async {
-        let app = axum::Router::new().nest("/luigi", luigi).merge(router(state));
+        let app = axum::Router::new().nest("/luigi", luigi).nest("/argo", argo).merge(router(state));
         tokio::select! {
             served = async { axum::serve(listener, app).await } => served.map_err(Failure::from),
             () = signalled() => Ok(()),
@@ -113,6 +114,16 @@ fn load(host: &Host, folder: &std::path::Path) -> Result<(), Failure> {
     }
     let mut submission = Submission::default();
     for file in check::files_in(folder)? {
+        let text = std::fs::read_to_string(&file).unwrap_or_default();
+        if crate::argo::is_argo(text.as_bytes()) {
+            match crate::argo::writes(&text, "default") {
+                Ok(writes) => submission.writes.extend(writes),
+                Err(error) => tracing::error!(file = %file.display(), "{error}"),
+            }
+            if !crate::argo::has_workflow(&text) {
+                continue;
+            }
+        }
         match check::read(&file, None) {
             Ok((definition, source)) => {
                 let namespace =

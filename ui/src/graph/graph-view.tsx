@@ -48,10 +48,9 @@ const TaskBox = memo(function TaskBox({ data }: NodeProps<TaskNode>) {
         className={`node${node.state ? ` look-${lookOf(node.state)}` : ""}${acts?.chosen === node.id ? " chosen" : ""}${dim ? " dim" : ""}`}
         onClick={() => acts?.choose(node)}
         title={node.message ?? node.condition ?? node.id}
-        aria-label={`${node.id}${node.state ? `, ${wordOf(node.state)}` : ""}${node.mapped ? `, ${node.total} instances` : ""}`}
       >
         <span className="row" style={{ gap: 6 }}>
-          {node.state ? <Mark state={node.state} /> : null}
+          {node.state ? <Mark state={node.state} title={wordOf(node.state)} /> : null}
           <span className="cut grow strong" dir="auto">
             {node.name}
           </span>

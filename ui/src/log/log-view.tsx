@@ -67,6 +67,7 @@ function LogBody({
   const [typed, setTyped] = useState(query);
   const [target, setTarget] = useState<number | null>(goTo);
   const [at, setAt] = useState(-1);
+  const [jumpWhenFound, setJumpWhenFound] = useState(false);
   const [follow, setFollow] = useState(goTo === null);
   const scroller = useRef<HTMLElement>(null);
   const field = useRef<HTMLInputElement>(null);
@@ -162,6 +163,14 @@ function LogBody({
   // biome-ignore lint/correctness/useExhaustiveDependencies: another search begins anew
   useEffect(() => setAt(-1), [query, regex, matchCase]);
 
+  const nextNow = useRef(next);
+  nextNow.current = next;
+  useEffect(() => {
+    if (!jumpWhenFound || !found) return;
+    setJumpWhenFound(false);
+    nextNow.current(1);
+  }, [jumpWhenFound, found]);
+
   useKeys("Log", [
     { keys: "w", word: "Wrap lines", run: () => setPrefs({ wrap: !prefs.wrap }) },
     { keys: "f", word: "Follow the end", run: () => setFollow(true) },
@@ -213,6 +222,7 @@ function LogBody({
             if (event.key === "Enter") {
               event.preventDefault();
               if (typed !== query) set({ find: typed || undefined });
+              if (typed !== query || !found) setJumpWhenFound(true);
               else next(event.shiftKey ? -1 : 1);
             } else if (event.key === "Escape" && typed) {
               event.preventDefault();

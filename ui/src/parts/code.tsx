@@ -118,7 +118,7 @@ export default function Code({
       LOOK,
       languageOf(language),
       EditorState.readOnly.of(true),
-      EditorView.contentAttributes.of({ "aria-label": "Code" }),
+      EditorView.contentAttributes.of({ "aria-label": "Code", tabindex: "0" }),
       ...(height ? [EditorView.theme({ "&": { maxHeight: height } })] : []),
     ];
     const plain = EditorState.create({ doc: text });

@@ -29,6 +29,11 @@ export function Frame() {
   const me = useApi<Me>("/me");
 
   useEffect(() => startKeys(), []);
+  // What a key opens must be there when it is pressed.
+  useEffect(() => {
+    const timer = setTimeout(() => void import("./palette"), 600);
+    return () => clearTimeout(timer);
+  }, []);
   // biome-ignore lint/correctness/useExhaustiveDependencies: a new page closes the narrow menu
   useEffect(() => setMenu(false), [path]);
 
@@ -99,12 +104,12 @@ export function Frame() {
         <button
           type="button"
           className="search-button"
-          aria-label="Search and commands"
+          title="Search and commands (Ctrl-K)"
           onClick={() => setPalette(true)}
         >
           <Search size={14} aria-hidden />
           <span className="word">Search</span>
-          <kbd>Ctrl K</kbd>
+          <kbd aria-hidden>Ctrl K</kbd>
         </button>
         <ZoneMenu />
         <ThemeMenu />

@@ -32,10 +32,59 @@ export function hitAddress(hit: SearchHit): string {
   }
 }
 
+interface Item {
+  value: string;
+  words: string;
+  run: () => void;
+  node: React.ReactNode;
+}
+
+interface Section {
+  heading: string;
+  items: Item[];
+}
+
+const CHOICES: Item[] = [
+  ...(
+    [
+      ["light", "Theme: light"],
+      ["dark", "Theme: dark"],
+      ["system", "Theme: as the system"],
+    ] as const
+  ).map(([theme, words]) => ({
+    value: `theme ${theme}`,
+    words,
+    run: () => setPrefs({ theme }),
+    node: words,
+  })),
+  ...(
+    [
+      ["utc", "Times in UTC"],
+      ["local", "Times in this browser's zone"],
+      ["workflow", "Times in the workflow's zone"],
+    ] as const
+  ).map(([zone, words]) => ({
+    value: `zone ${zone}`,
+    words,
+    run: () => setPrefs({ zone }),
+    node: words,
+  })),
+];
+
+/** Every typed word begins or is inside of one of the item's. */
+export function matches(words: string, typed: string): boolean {
+  const text = words.toLowerCase();
+  return typed
+    .toLowerCase()
+    .split(/\s+/)
+    .every((word) => text.includes(word));
+}
+
 export default function Palette({ onClose }: { onClose: () => void }) {
   const dialog = useRef<HTMLDialogElement>(null);
   const [text, setText] = useState("");
   const [asked, setAsked] = useState("");
+  const [chosen, setChosen] = useState("");
   const navigate = useNavigate();
   const groups = useKeyGroups();
   const found = useApi<{ items: SearchHit[] }>(asked ? "/search" : null, { q: asked, limit: 20 });
@@ -47,6 +96,8 @@ export default function Palette({ onClose }: { onClose: () => void }) {
   useEffect(() => {
     const before = document.activeElement;
     dialog.current?.showModal();
+    // The list's own root can hold focus and would take it.
+    dialog.current?.querySelector("input")?.focus();
     return () => {
       if (before instanceof HTMLElement) before.focus();
     };
@@ -56,7 +107,66 @@ export default function Palette({ onClose }: { onClose: () => void }) {
     onClose();
     run();
   };
-  const here = groups.filter((group) => group.title !== "Everywhere");
+  const hits = asked && text.trim() ? (found.data?.items ?? []) : [];
+  const sections: Section[] = [
+    {
+      heading: "Found",
+      items: hits.map((hit) => ({
+        value: `${hit.kind}:${hit.id}`,
+        words: text,
+        run: () => void navigate({ href: hitAddress(hit) } as never),
+        node: (
+          <>
+            {hit.state ? <Mark state={hit.state} /> : <span style={{ width: 12 }} />}
+            <span className="cut">{hit.title}</span>
+            <span className="quiet cut grow">{hit.detail}</span>
+            <span className="chip">{hit.kind}</span>
+          </>
+        ),
+      })),
+    },
+    ...groups
+      .filter((group) => group.title !== "Everywhere")
+      .map((group) => ({
+        heading: group.title,
+        items: group.actions.map((action) => ({
+          value: `${group.title} ${action.keys}`,
+          words: action.word,
+          run: action.run,
+          node: (
+            <>
+              <span className="grow">{action.word}</span>
+              <kbd>{action.keys}</kbd>
+            </>
+          ),
+        })),
+      })),
+    {
+      heading: "Go to",
+      items: PAGES.map((page) => ({
+        value: `page ${page.to}`,
+        words: `go to ${page.word}`,
+        run: () => void navigate({ to: page.to }),
+        node: (
+          <>
+            <page.icon size={15} aria-hidden />
+            <span className="grow">{page.word}</span>
+            <kbd>g {page.key}</kbd>
+          </>
+        ),
+      })),
+    },
+    { heading: "This page", items: CHOICES },
+  ]
+    .map((section) => ({
+      ...section,
+      items: section.items.filter((item) => matches(item.words, text)),
+    }))
+    .filter((section) => section.items.length > 0);
+  const empty = sections.length === 0;
+  const first = sections[0]?.items[0]?.value ?? "";
+  // The best is chosen, also when it comes after the typing.
+  useEffect(() => setChosen(first), [first]);
   return (
     <dialog
       ref={dialog}
@@ -71,86 +181,35 @@ export default function Palette({ onClose }: { onClose: () => void }) {
       }}
       onKeyDown={(event) => event.stopPropagation()}
     >
-      <Command label="Search and commands" loop shouldFilter={true}>
+      <Command
+        label="Search and commands"
+        loop
+        shouldFilter={false}
+        value={chosen}
+        onValueChange={setChosen}
+      >
         <Command.Input
-          autoFocus
           value={text}
           onValueChange={setText}
           placeholder="A workflow, run, task, asset, or what to do"
         />
         <Command.List>
-          <Command.Empty>
-            {found.isFetching ? "Searching…" : "Nothing has that in its name."}
-          </Command.Empty>
-          {asked && found.data && found.data.items.length > 0 ? (
-            <Command.Group heading="Found" forceMount>
-              {found.data.items.map((hit) => (
-                <Command.Item
-                  key={`${hit.kind}:${hit.id}`}
-                  value={`${hit.kind}:${hit.id}`}
-                  forceMount
-                  onSelect={() => go(() => void navigate({ href: hitAddress(hit) } as never))}
-                >
-                  {hit.state ? <Mark state={hit.state} /> : <span style={{ width: 12 }} />}
-                  <span className="cut">{hit.title}</span>
-                  <span className="quiet cut grow">{hit.detail}</span>
-                  <span className="chip">{hit.kind}</span>
-                </Command.Item>
-              ))}
-            </Command.Group>
+          {empty ? (
+            <div className="palette-empty" role="status">
+              {found.isFetching || asked !== text.trim()
+                ? "Searching…"
+                : "Nothing has that in its name."}
+            </div>
           ) : null}
-          {here.map((group) => (
-            <Command.Group key={group.title} heading={group.title}>
-              {group.actions.map((action) => (
-                <Command.Item
-                  key={action.keys}
-                  value={`${action.word} ${action.keys}`}
-                  onSelect={() => go(action.run)}
-                >
-                  <span className="grow">{action.word}</span>
-                  <kbd>{action.keys}</kbd>
+          {sections.map((section) => (
+            <Command.Group key={section.heading} heading={section.heading}>
+              {section.items.map((item) => (
+                <Command.Item key={item.value} value={item.value} onSelect={() => go(item.run)}>
+                  {item.node}
                 </Command.Item>
               ))}
             </Command.Group>
           ))}
-          <Command.Group heading="Go to">
-            {PAGES.map((page) => (
-              <Command.Item
-                key={page.to}
-                value={`go to ${page.word}`}
-                onSelect={() => go(() => void navigate({ to: page.to }))}
-              >
-                <page.icon size={15} aria-hidden />
-                <span className="grow">{page.word}</span>
-                <kbd>g {page.key}</kbd>
-              </Command.Item>
-            ))}
-          </Command.Group>
-          <Command.Group heading="This page">
-            {(["light", "dark", "system"] as const).map((theme) => (
-              <Command.Item
-                key={theme}
-                value={`theme ${theme}`}
-                onSelect={() => go(() => setPrefs({ theme }))}
-              >
-                Theme: {theme === "system" ? "as the system" : theme}
-              </Command.Item>
-            ))}
-            {(["utc", "local", "workflow"] as const).map((zone) => (
-              <Command.Item
-                key={zone}
-                value={`times time zone ${zone}`}
-                onSelect={() => go(() => setPrefs({ zone }))}
-              >
-                Times in{" "}
-                {zone === "utc"
-                  ? "UTC"
-                  : zone === "local"
-                    ? "this browser's zone"
-                    : "the workflow's zone"}
-              </Command.Item>
-            ))}
-          </Command.Group>
         </Command.List>
       </Command>
     </dialog>

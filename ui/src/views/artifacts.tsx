@@ -109,7 +109,12 @@ function PreviewBody({ preview }: { preview: Preview }) {
   switch (preview.kind) {
     case "table":
       return (
-        <div className="preview-table">
+        <section
+          className="preview-table"
+          aria-label="Rows"
+          // biome-ignore lint/a11y/noNoninteractiveTabindex: a scrolled region is reached by keyboard
+          tabIndex={0}
+        >
           <table>
             <thead>
               <tr>
@@ -143,7 +148,7 @@ function PreviewBody({ preview }: { preview: Preview }) {
               ? `${preview.rows.length} rows`
               : `${formatCount(preview.rows.length)} of ${formatCount(preview.total_rows)} rows`}
           </p>
-        </div>
+        </section>
       );
     case "plot":
       return (

@@ -22,6 +22,8 @@ export async function openPage(browser, { dark = false, width = 1360, height = 8
   page.on("pageerror", (error) => problems.push(`script: ${error.message}`));
   page.on("console", (message) => {
     const text = message.text();
+    // What a sandboxed artifact tried and could not.
+    if (/sandboxed/.test(text)) return;
     if (
       /Content Security Policy|violates/.test(text) ||
       (message.type() === "error" && !/Failed to load resource|ERR_/.test(text))

@@ -60,7 +60,8 @@ pub fn argo_exec_main() -> i32 {
         .join(".argo");
     let report = run(&spec, &folder);
     if let Some(message) = &report.message {
-        complain(message);
+        // The executor shows the last line as the reason of a failure: exactly Argo's text.
+        say(message);
     }
     if let Some(path) = std::env::var_os("KOBZA_OUTPUT") {
         let mut outputs = report.outputs.clone();
@@ -76,9 +77,13 @@ pub fn argo_exec_main() -> i32 {
     report.exit_code
 }
 
-#[expect(clippy::print_stderr, reason = "the task's log is where its reader looks")]
 fn complain(message: &str) {
-    eprintln!("kobza: {message}");
+    say(&format!("kobza: {message}"));
+}
+
+#[expect(clippy::print_stderr, reason = "the task's log is where its reader looks")]
+fn say(message: &str) {
+    eprintln!("{message}");
 }
 
 /// Runs a leaf in a folder of its own, which is made and may be left behind.

@@ -232,7 +232,11 @@ function Matrix({
     }, {}),
   );
   return (
-    <figure className="matrix">
+    <figure
+      className="matrix"
+      // biome-ignore lint/a11y/noNoninteractiveTabindex: a scrolled region is reached by keyboard
+      tabIndex={0}
+    >
       <canvas
         ref={canvas}
         role="img"

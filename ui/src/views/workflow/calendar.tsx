@@ -85,6 +85,7 @@ export function Calendar({ workflow }: { workflow: WorkflowDetail }) {
                       const label = (
                         <>
                           {Number(date.slice(8))}
+                          <span className="hidden-visually">{words}</span>
                           {day && n > 0 ? (
                             <span className="day-bar">
                               {barShares(day.counts, 0.2).map((part) => (
@@ -104,7 +105,6 @@ export function Calendar({ workflow }: { workflow: WorkflowDetail }) {
                           type="button"
                           className={className}
                           title={words}
-                          aria-label={words}
                           onClick={() =>
                             void navigate({
                               to: ".",

@@ -1,4 +1,4 @@
-import { useNavigate } from "@tanstack/react-router";
+import { Link } from "@tanstack/react-router";
 import { enc } from "../../api/client";
 import { useApi } from "../../api/hooks";
 import type { RunBar, WorkflowDetail } from "../../api/types";
@@ -23,7 +23,6 @@ interface Answer {
 /** How long runs and tasks take, and which of them grow or vary. */
 export function Durations({ workflow }: { workflow: WorkflowDetail }) {
   const zone = useZone();
-  const navigate = useNavigate();
   const query = useApi<Answer>(`/workflows/${enc(workflow.name)}/durations`, { limit: 100 });
   return (
     <Await of={query} what="the durations">
@@ -46,14 +45,16 @@ export function Durations({ workflow }: { workflow: WorkflowDetail }) {
                 {data.runs.map((run, i) => {
                   const words = `${formatShort(Date.parse(run.interval_start ?? run.created_at), zone)}: ${wordOf(run.state)}, ${formatDuration(lengths[i])}`;
                   return (
-                    <button
+                    <Link
                       key={run.id}
-                      type="button"
+                      to="/runs/$id"
+                      params={{ id: run.id }}
                       className={`look-${lookOf(run.state)}`}
                       style={{ height: `${Math.max(2, ((lengths[i] ?? 0) / longest) * 100)}%` }}
                       title={words}
                       aria-label={words}
-                      onClick={() => void navigate({ to: "/runs/$id", params: { id: run.id } })}
+                      tabIndex={-1}
+                      preload={false}
                     />
                   );
                 })}
