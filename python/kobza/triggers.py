@@ -76,20 +76,26 @@ def on_run(
     """When a run of another workflow ends."""
     return Trigger(
         "run",
-        {"after": {"workflow": getattr(workflow, "name", workflow), "states": [state]}},
+        {"run": {"workflow": getattr(workflow, "name", workflow), "states": [state]}},
         params or {},
     )
 
 
 def webhook(
-    secret: str, *, scheme: str | None = None, params: dict[str, Any] | None = None
+    path: str,
+    *,
+    secret: str | None = None,
+    scheme: str | None = None,
+    params: dict[str, Any] | None = None,
 ) -> Trigger:
-    """When somebody posts to the trigger's address. ``secret`` names the secret that requests are
-    signed with; ``scheme`` says how: ``standard``, ``github``, ``slack`` or ``gitlab``."""
-    settings = {"secret": secret} if scheme is None else {"secret": secret, "scheme": scheme}
-    return Trigger("webhook", {"webhook": settings}, params or {})
+    """When somebody posts to the trigger's address, which ends in ``path``. ``secret`` names the
+    secret that requests are signed with; ``scheme`` says how: ``standard``, ``github``, ``slack``
+    or ``gitlab``."""
+    settings = {"path": path, "secret": secret, "scheme": scheme}
+    given = {name: value for name, value in settings.items() if value is not None}
+    return Trigger("webhook", {"webhook": given}, params or {})
 
 
 def on_file(pattern: str, *, params: dict[str, Any] | None = None) -> Trigger:
     """When a file appears or changes; the last part of the absolute path may have wildcards."""
-    return Trigger("files", {"files": pattern}, params or {})
+    return Trigger("file", {"file": pattern}, params or {})

@@ -394,7 +394,7 @@ def test_triggers():
         kobza.every("1h", catchup="last").document(),
         kobza.on_asset(orders, "rates", all=False, params={"x": "{{ event.asset }}"}).document(),
         kobza.on_run("nightly").document(),
-        kobza.webhook("hook-secret", scheme="github").document(),
+        kobza.webhook("hook", secret="hook-secret", scheme="github").document(),
         kobza.on_file("/data/*.csv").document(),
     ]
     assert documents == [
@@ -403,7 +403,7 @@ def test_triggers():
             "assets": {"any": ["warehouse/orders", "rates"]},
             "params": {"x": "{{ event.asset }}"},
         },
-        {"after": {"workflow": "nightly", "states": ["succeeded"]}},
-        {"webhook": {"secret": "hook-secret", "scheme": "github"}},
-        {"files": "/data/*.csv"},
+        {"run": {"workflow": "nightly", "states": ["succeeded"]}},
+        {"webhook": {"path": "hook", "secret": "hook-secret", "scheme": "github"}},
+        {"file": "/data/*.csv"},
     ]

@@ -6,9 +6,9 @@ use crate::shape::{Object, Shape};
 use Shape::{Asset, Bool, Duration, Integer, List, Mapping, Name, OneOf, Text, Word};
 
 const KINDS: &[&str] =
-    &["cron", "interval", "every", "at", "rrule", "assets", "webhook", "after", "files", "event"];
+    &["cron", "interval", "every", "at", "rrule", "assets", "webhook", "run", "file", "event"];
 const CLOCKS: &[&str] = &["cron", "interval", "every", "at", "rrule"];
-const EVENTS: &[&str] = &["assets", "webhook", "after", "files", "event"];
+const EVENTS: &[&str] = &["assets", "webhook", "run", "file", "event"];
 
 pub(crate) static TRIGGER: Object = Object {
     name: "trigger",
@@ -29,13 +29,13 @@ pub(crate) static TRIGGER: Object = Object {
             OneOf(&[Asset, List(&CONDITION), Shape::Object(&ASSETS)]),
             "When these assets were updated; a list means all of them.",
         ),
-        field("webhook", Shape::Object(&WEBHOOK), "When a signed HTTP request arrives."),
         field(
-            "after",
-            OneOf(&[Name, Shape::Object(&AFTER)]),
-            "When a run of another workflow ends.",
+            "webhook",
+            OneOf(&[Name, Shape::Object(&WEBHOOK)]),
+            "When a signed HTTP request arrives.",
         ),
-        field("files", OneOf(&[Text, Shape::Object(&FILES)]), "When files appear or change."),
+        field("run", OneOf(&[Name, Shape::Object(&AFTER)]), "When a run of another workflow ends."),
+        field("file", OneOf(&[Text, Shape::Object(&FILES)]), "When files appear or change."),
         field("event", Name, "When an event of this name is sent."),
         field("name", Name, "Its name; made from its kind when absent."),
         field("description", Text, "What it is for."),
@@ -99,7 +99,9 @@ static WEBHOOK: Object = Object {
     doc: "a webhook",
     one_of: &[],
     fields: &[
-        required("secret", Name, "Name of the secret that requests are signed with."),
+        required("path", Name, "The last part of its address."),
+        field("secret", Name, "Name of the secret that requests are signed with."),
+        field("methods", List(&Text), "Methods that it takes; POST when absent."),
         field(
             "scheme",
             Word(&["standard", "github", "slack", "gitlab"]),
@@ -109,7 +111,7 @@ static WEBHOOK: Object = Object {
 };
 
 static AFTER: Object = Object {
-    name: "after",
+    name: "run",
     doc: "the end of a run",
     one_of: &[],
     fields: &[
@@ -123,12 +125,13 @@ static AFTER: Object = Object {
 };
 
 static FILES: Object = Object {
-    name: "files",
+    name: "file",
     doc: "files to watch",
     one_of: &[],
     fields: &[
         required("path", Text, "An absolute path; its last part may have wildcards."),
         field("settle", Duration, "A file counts when it has not changed for so long."),
+        field("every", Duration, "How often the folder is looked at."),
     ],
 };
 
