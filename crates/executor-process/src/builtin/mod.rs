@@ -69,9 +69,12 @@ impl Failure {
     }
 }
 
-/// What the exit code of a built-in body means.
-pub(crate) const fn cause_of_exit(code: i32) -> Cause {
+/// What the exit code of a built-in body means. A runner's is its command's, except 64 and 65, which
+/// are failures before and after the command.
+pub(crate) const fn cause_of_exit(code: i32, runner: bool) -> Cause {
     match code {
+        64 | 65 if runner => Cause::Infrastructure,
+        _ if runner => Cause::Code,
         2 => Cause::Template,
         3 => Cause::Check,
         4 => Cause::Infrastructure,

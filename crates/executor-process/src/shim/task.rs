@@ -85,6 +85,8 @@ pub(super) struct Kept {
     pub capture_result: bool,
     /// A body that is part of this binary: its exit code and last words have a meaning.
     pub builtin: bool,
+    /// A built-in that runs a command of the user and ends with that command's exit code.
+    runner: bool,
     /// A Python function: its outputs tell how it ended.
     pub python: bool,
 }
@@ -100,6 +102,7 @@ impl Kept {
             skip_exit_codes: spec.skip_exit_codes,
             capture_result: spec.capture_result,
             builtin,
+            runner: builtin && spec.args.last().is_some_and(|arg| arg == "argo"),
             python,
         }
     }
@@ -172,7 +175,7 @@ impl Task {
             finished.cause = Cause::Limit;
             message = self.over_memory();
         } else if self.spec.builtin {
-            finished.cause = crate::builtin::cause_of_exit(code);
+            finished.cause = crate::builtin::cause_of_exit(code, self.spec.runner);
             if let Some(line) = self.last_line.as_mut().and_then(LastLine::take) {
                 message = line;
             }
