@@ -351,6 +351,7 @@ pub(crate) fn new_run(row: RunRow, plan: std::sync::Arc<Plan>) -> Run {
 /// tasks inside of called graphs.
 fn selection(run: &Run, tasks: &[TaskNo], options: ClearOptions) -> BTreeSet<u32> {
     let mut chosen: BTreeSet<u32> = BTreeSet::new();
+    let mut seen: BTreeSet<u32> = BTreeSet::new();
     let mut open: Vec<(u32, bool)> = tasks.iter().map(|t| (t.0, true)).collect();
     if tasks.is_empty() {
         open = (1..run.tasks.len() as u32)
@@ -360,18 +361,17 @@ fn selection(run: &Run, tasks: &[TaskNo], options: ClearOptions) -> BTreeSet<u32
     }
     while let Some((no, named)) = open.pop() {
         let task = run.task(no);
-        if task.node == NONE || task.hook != u16::MAX {
+        if task.node == NONE || task.hook != u16::MAX || !seen.insert(no) {
             continue;
         }
-        let failed = matches!(
-            task.state,
-            TaskState::Failed | TaskState::UpstreamFailed | TaskState::Cancelled
-        );
+        let has_failed = |no: u32| {
+            let state = run.task(no).state;
+            matches!(state, TaskState::Failed | TaskState::UpstreamFailed | TaskState::Cancelled)
+        };
+        let failed = has_failed(no);
         let wanted = !options.only_failed || failed || !named;
         if wanted {
-            if !chosen.insert(no) {
-                continue;
-            }
+            chosen.insert(no);
             if options.downstream || options.only_failed {
                 let graph = run.plan.graph_plan(run.scope(task.scope).template);
                 for reader in &graph.readers[task.node as usize] {
@@ -391,8 +391,14 @@ fn selection(run: &Run, tasks: &[TaskNo], options: ClearOptions) -> BTreeSet<u32
             }
         } else if task.child != NONE {
             let scope = run.scope(task.child);
-            for node in 0..scope.nodes.len() as u32 {
-                open.push((scope.first + node, named));
+            let inside = scope.first..scope.first + scope.nodes.len() as u32;
+            if options.only_failed && inside.clone().any(has_failed) {
+                // Its failed tasks run again in the same activation; it goes on with them.
+                chosen.remove(&no);
+            }
+            // What is cleared as a whole is activated anew: the old activation is history.
+            if !chosen.contains(&no) || task.state == TaskState::Running {
+                open.extend(inside.map(|inner| (inner, named)));
             }
         }
     }
@@ -516,6 +522,15 @@ impl Cx {
                 run.task_mut(owner).ended_at = NEVER;
             }
             scope = run.task(owner).scope;
+            let (node, index) = (run.task(owner).node, run.task(owner).index);
+            if index != NONE {
+                let head = run.head(scope, node);
+                if run.task(head).state.is_finished() {
+                    self.transit(run, head, Move::Resume, TaskState::Running, Cause::None);
+                    run.task_mut(head).unset(flag::SETTLED);
+                    run.task_mut(head).ended_at = NEVER;
+                }
+            }
             recount(run, scope);
         }
     }

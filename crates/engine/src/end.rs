@@ -78,6 +78,9 @@ impl Cx {
         {
             return;
         }
+        if run.row.stop.as_deref() == Some("terminate") {
+            return;
+        }
         let cancelled = run.row.stop.is_some();
         for (place, hook) in node.hooks.iter().enumerate() {
             if on(hook.on) && !(cancelled && hook.skip_on_cancel) {

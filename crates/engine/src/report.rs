@@ -197,6 +197,18 @@ impl Cx {
         }
     }
 
+    /// A daemon that must start again is no longer settled: its scope waits for it.
+    pub(crate) fn daemon_down(&mut self, run: &mut Run, no: u32) {
+        if !run.task(no).has(flag::DAEMON_UP) {
+            return;
+        }
+        run.task_mut(no).unset(flag::DAEMON_UP);
+        let scope = run.task(no).scope;
+        let state = &mut run.scopes[scope as usize];
+        state.daemons = state.daemons.saturating_sub(1);
+        state.unsettled += 1;
+    }
+
     /// A body has ended by itself or was ended.
     fn body_ended(
         &mut self,
@@ -288,6 +300,7 @@ impl Cx {
             self.finish(run, no, Move::Fail, TaskState::Failed, Cause::Timeout);
             return;
         }
+        self.daemon_down(run, no);
         self.transit(run, no, Move::Retry, TaskState::RetryWait, cause);
         run.task_mut(no).ended_at = self.now.wall.0;
         run.task_mut(no).kill = None;
@@ -316,9 +329,11 @@ impl Cx {
             return;
         }
         run.task_mut(no).more().carry = carry;
+        self.daemon_down(run, no);
         self.transit(run, no, mv, to, Cause::None);
         self.release_unless_waiting(run, no);
-        self.set_due(run, no, until);
+        let end = out_of_time_at(run, no);
+        self.set_due(run, no, until.into_iter().chain(end).min());
     }
 
     fn lost(&mut self, run: &mut Run, no: u32, message: String) {
@@ -332,6 +347,7 @@ impl Cx {
         if task.lost <= limit {
             task.set(flag::STALE_OUTPUTS);
             self.note(run, Some(no), "lost".to_owned(), message);
+            self.daemon_down(run, no);
             // It keeps its limits: it is the same attempt, handed over again.
             self.launch(run, no, Move::Relaunch);
         } else {
@@ -343,6 +359,12 @@ impl Cx {
     fn task_due(&mut self, run: &mut Run, no: u32) {
         match run.task(no).state {
             TaskState::RetryWait => self.next_attempt(run, no),
+            TaskState::Deferred | TaskState::Rescheduled | TaskState::Suspended
+                if out_of_time_at(run, no).is_some_and(|end| end <= self.now.engine) =>
+            {
+                run.task_mut(no).more().message = Some("out of time while it waited".to_owned());
+                self.finish(run, no, Move::Fail, TaskState::Failed, Cause::Timeout);
+            }
             TaskState::Deferred | TaskState::Rescheduled => self.wake_up(run, no),
             TaskState::Suspended => {
                 self.finish(run, no, Move::Succeed, TaskState::Succeeded, Cause::Timeout);
@@ -553,6 +575,13 @@ impl Cx {
     pub(crate) fn cleared_event(&mut self, run: &Run, tasks: u32) {
         self.event(run.row.run, None, EventKind::Cleared { tasks });
     }
+}
+
+/// When a task's total time is over, if it has one and has begun.
+fn out_of_time_at(run: &Run, no: u32) -> Option<EngineTime> {
+    let task = run.task(no);
+    let total = run.node_of(task)?.timeout_ms?;
+    (task.first_started != NEVER).then(|| EngineTime(task.first_started).after_millis(total))
 }
 
 fn cause_or(cause: Cause, or: Cause) -> Cause {

@@ -157,6 +157,7 @@ fn why(cx: &Cx, run: &Run, id: TaskId) -> Vec<String> {
                     reasons.push(format!("limit {key}, which is not defined"));
                 }
             }
+            None if run.row.state == RunState::Paused => {}
             None => reasons.push("about to start".to_owned()),
         },
         TaskState::Queued => {
@@ -263,6 +264,15 @@ fn rebuild(
         let template = run.scope(scope).template;
         if index == NONE && run.plan.node(template, node).expansion.is_some() {
             run.task_mut(no).set(flag::SUMMARY);
+        }
+        // A daemon is up from its launch's confirmation to its end.
+        let up = matches!(run.task(no).state, TaskState::Running | TaskState::Cancelling);
+        if run.task(no).is_head()
+            && run.plan.node(template, node).daemon
+            && up
+            && run.task(no).has(flag::CONFIRMED)
+        {
+            run.task_mut(no).set(flag::DAEMON_UP);
         }
         if run.task(no).is_head() && node == 0 {
             run.scopes[scope as usize].first = no;

@@ -260,3 +260,137 @@ pub(crate) fn fails(names: &'static [&'static str]) -> Script {
         }
     })
 }
+
+impl Bench {
+    /// The launch that owns a task now; the task must be with an executor.
+    pub(crate) fn launch_of(&self, name: &str) -> LaunchId {
+        let row = self.named(name);
+        assert!(row.state.is_launched(), "{name} is {}", row.state);
+        LaunchId { run: self.run, task: row.task, launch: row.launch }
+    }
+
+    /// The newest task of this name (`name` or `name[index]`).
+    pub(crate) fn named(&self, name: &str) -> TaskRow {
+        self.engine
+            .task_rows(self.run)
+            .into_iter()
+            .rfind(|t| t.task.0 != 0 && label(t) == name)
+            .unwrap_or_else(|| panic!("no task {name}"))
+    }
+
+    pub(crate) fn id(&self, name: &str) -> TaskId {
+        TaskId { run: self.run, task: self.named(name).task }
+    }
+
+    pub(crate) fn started(&mut self, name: &str) {
+        let id = self.launch_of(name);
+        self.launched.retain(|l| l.id != id);
+        self.report(id, ReportBody::Started);
+    }
+
+    pub(crate) fn ends(&mut self, name: &str, outcome: Outcome) {
+        let id = self.launch_of(name);
+        self.launched.retain(|l| l.id != id);
+        let cause = if outcome == Outcome::Failed { Cause::Code } else { Cause::None };
+        self.end(id, outcome, cause);
+    }
+
+    pub(crate) fn why(&self, name: &str) -> Vec<String> {
+        self.engine.why(self.id(name)).unwrap()
+    }
+
+    /// Time passes: fires what is due then.
+    pub(crate) fn after(&mut self, millis: u64) {
+        self.now.engine = self.now.engine.after_millis(millis);
+        self.now.wall.0 += millis as i64 * 1000;
+        self.apply(Command::Tick);
+    }
+
+    pub(crate) fn refuse(&mut self, command: Command) -> String {
+        let refused = self.engine.apply(command, self.now).unwrap_err().to_string();
+        assert!(self.engine.take_batch().is_empty(), "a refused command changed rows");
+        refused
+    }
+
+    /// A new engine that knows only the rows; open launches are listed again if not confirmed.
+    pub(crate) fn restart(&mut self, workflow: &Workflow, options: EngineOptions) {
+        let image = self.engine.image(self.run).unwrap();
+        let mut engine = Engine::new(options);
+        engine.restore_run(image, Arc::new(workflow.clone()), self.now).unwrap();
+        engine.take_up(self.now);
+        self.engine = engine;
+        self.launched.clear();
+        self.settle();
+    }
+
+    pub(crate) fn clear(&mut self, names: &[&str], downstream: bool, only_failed: bool) {
+        let tasks = names.iter().map(|n| self.named(n).task).collect();
+        self.apply(Command::Clear {
+            run: self.run,
+            tasks,
+            options: kobza_engine::ClearOptions { downstream, only_failed },
+        });
+    }
+
+    pub(crate) fn limit(&mut self, name: &str, capacity: u32, strict: bool) {
+        self.apply(Command::SetLimit {
+            name: name.to_owned(),
+            capacity,
+            strict,
+            description: None,
+        });
+    }
+}
+
+fn label(task: &TaskRow) -> String {
+    task.index.map_or_else(|| task.name.clone(), |i| format!("{}[{i}]", task.name))
+}
+
+pub(crate) fn retry(limit: u32) -> Option<Retry> {
+    Some(Retry {
+        limit,
+        backoff: Backoff::default(),
+        causes: Vec::new(),
+        exit_codes: Vec::new(),
+        ask: false,
+    })
+}
+
+pub(crate) fn mapped(length: u32) -> Option<Expansion> {
+    Some(Expansion {
+        at: ExpansionAt::Gate,
+        by: ExpansionBy::Static(length),
+        zero: ZeroLength::Skipped,
+        window: None,
+        fail_fast: false,
+    })
+}
+
+pub(crate) fn hook(name: &str, on: HookOn, call: u32) -> Hook {
+    Hook {
+        name: name.to_owned(),
+        on,
+        call: TemplateNo(call),
+        affects: false,
+        guard: false,
+        skip_on_cancel: false,
+        arguments: Json::Null,
+    }
+}
+
+/// A gate that looks at nothing and says this at once.
+pub(crate) fn says(then: GateVerdict) -> Gate {
+    Gate::Counting(vec![GateRow { when: Condition::Always, then }])
+}
+
+/// As `says`, once everything upstream has ended.
+pub(crate) fn says_when_done(then: GateVerdict) -> Gate {
+    Gate::Counting(vec![GateRow { when: Condition::all_done(), then }])
+}
+
+pub(crate) fn graph_of(workflow: &mut Workflow, template: usize) -> &mut Graph {
+    match &mut workflow.templates[template].body {
+        TemplateBody::Graph(graph) => graph,
+        TemplateBody::Leaf(_) => panic!("a leaf"),
+    }
+}

@@ -1,4 +1,11 @@
 //! The engine's rules, as pure tests: a workflow, scripted bodies, and what became of each task.
 
+mod airflow;
+mod argo;
 mod basic;
+mod clear;
+mod driven;
 mod harness;
+mod hooks;
+mod waits;
+mod why;
