@@ -1,5 +1,7 @@
 //! The scheduler on the real runtime and store: what was answered is kept, and the run shows it.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;

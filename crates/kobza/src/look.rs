@@ -118,7 +118,6 @@ fn find(store: &SqliteStore, text: &str, index: Option<u32>) -> Result<TaskRow, 
     })
 }
 
-#[expect(clippy::print_stdout, reason = "the command's data")]
 pub(crate) fn logs(args: LogsArgs) -> Result<(), Failure> {
     let store = open(&args.place.data)?;
     let task = find(&store, &args.task, args.index)?;

@@ -147,7 +147,10 @@ impl Handle {
         // A full inbox drains by itself; a closed one has stopped already.
         if let Err(mpsc::error::TrySendError::Full(message)) = self.inbox.try_send(Message::Stop) {
             let inbox = self.inbox.clone();
-            std::thread::spawn(move || inbox.blocking_send(message));
+            std::thread::spawn(move || {
+                // A closed inbox has stopped already.
+                let _stopped = inbox.blocking_send(message);
+            });
         }
     }
 }

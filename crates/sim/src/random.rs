@@ -9,14 +9,14 @@ impl Random {
         Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0xD1B5_4A32_D192_ED03)
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         mix(self.0)
     }
 
     /// From 0 to `below` exclusive; 0 when `below` is 0.
     pub fn below(&mut self, below: u32) -> u32 {
-        if below == 0 { 0 } else { (self.next() % u64::from(below)) as u32 }
+        if below == 0 { 0 } else { (self.draw() % u64::from(below)) as u32 }
     }
 
     pub fn chance(&mut self, percent: u32) -> bool {

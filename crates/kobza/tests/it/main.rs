@@ -1,5 +1,7 @@
 //! The real binary, from outside: local runs, the server, kills at every stage, bad input.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod bad_input;
 mod docs;
 mod kill;
