@@ -11,7 +11,7 @@ import {
   Position,
   ReactFlow,
   ReactFlowProvider,
-  useReactFlow,
+  type Viewport,
 } from "@xyflow/react";
 import { ChevronDown, ChevronRight, Layers } from "lucide-react";
 import { createContext, memo, useContext, useEffect, useMemo, useRef, useState } from "react";
@@ -132,31 +132,31 @@ export interface GraphViewProps {
   label: string;
 }
 
-export default function GraphView(props: GraphViewProps) {
-  return (
-    <ReactFlowProvider>
-      <Inner {...props} />
-    </ReactFlowProvider>
-  );
-}
+const handle = (type: "source" | "target", position: Position, x: number, y: number) => ({
+  type,
+  position,
+  x,
+  y,
+  width: 1,
+  height: 1,
+});
 
 const READABLE = 0.62;
 
 /** All of the graph where it can be read whole; else, readable, what needs the eye or the start. */
-function frameFirst(
-  flow: ReturnType<typeof useReactFlow>,
-  nodes: TaskNode[],
-  host: HTMLElement | null,
-): Promise<boolean> {
+function firstViewport(nodes: TaskNode[], width: number, height: number): Viewport {
   let [right, bottom] = [1, 1];
   for (const node of nodes) {
     right = Math.max(right, node.position.x + (node.width ?? 0));
     bottom = Math.max(bottom, node.position.y + (node.height ?? 0));
   }
-  const [width, height] = [host?.clientWidth ?? 800, host?.clientHeight ?? 500];
-  if (Math.min((width * 0.94) / right, (height * 0.9) / bottom) >= READABLE) {
-    return flow.fitView({ padding: 0.06, maxZoom: 1 });
-  }
+  const centred = (x: number, y: number, zoom: number): Viewport => ({
+    x: width / 2 - x * zoom,
+    y: height / 2 - y * zoom,
+    zoom,
+  });
+  const whole = Math.min((width * 0.94) / right, (height * 0.9) / bottom);
+  if (whole >= READABLE) return centred(right / 2, bottom / 2, Math.min(1, whole));
   const concern = (node: TaskNode) =>
     node.type === "panel" || !node.data.node.state ? 0 : stateInfo(node.data.node.state).concern;
   const worst = nodes.reduce<TaskNode | undefined>(
@@ -164,21 +164,11 @@ function frameFirst(
     undefined,
   );
   const zoom = Math.max(READABLE, Math.min(0.9, (height * 0.9) / bottom));
-  if (worst) {
-    const x = worst.position.x + (worst.width ?? 0) / 2;
-    const left = width / 2 / zoom - 30;
-    const most = Math.max(left, right - width / 2 / zoom + 30);
-    return flow.setCenter(
-      Math.min(most, Math.max(left, x)),
-      bottom * zoom < height ? bottom / 2 : worst.position.y,
-      { zoom },
-    );
-  }
-  return flow.setCenter(
-    width / 2 / zoom - 30,
-    bottom * zoom < height ? bottom / 2 : height / 2 / zoom - 30,
-    { zoom },
-  );
+  const left = width / 2 / zoom - 30;
+  const most = Math.max(left, right - width / 2 / zoom + 30);
+  const x = worst ? worst.position.x + (worst.width ?? 0) / 2 : left;
+  const y = worst ? worst.position.y : height / 2 / zoom - 30;
+  return centred(Math.min(most, Math.max(left, x)), bottom * zoom < height ? bottom / 2 : y, zoom);
 }
 
 /** Groups start folded where the graph would be too much to read at once. */
@@ -187,14 +177,12 @@ function foldedAtFirst(graph: Graph): Set<string> {
   return new Set(graph.nodes.filter((node) => node.group).map((node) => node.id));
 }
 
-function Inner({ graph, chosen, onChoose, label }: GraphViewProps) {
+export default function GraphView({ graph, chosen, onChoose, label }: GraphViewProps) {
   const [folded, setFolded] = useState<ReadonlySet<string>>(() => foldedAtFirst(graph));
   const shown = useMemo(() => shownGraph(graph, folded), [graph, folded]);
   const shape = shapeOf(shown);
   const [layout, setLayout] = useState<{ shape: string; layout: Layout } | null>(null);
-  const [fitted, setFitted] = useState(false);
   const dark = useDark();
-  const flow = useReactFlow();
   const host = useRef<HTMLElement>(null);
   const shownNow = useRef(shown);
   shownNow.current = shown;
@@ -240,6 +228,12 @@ function Inner({ graph, chosen, onChoose, label }: GraphViewProps) {
         position: { x: box.x, y: box.y },
         width: box.width,
         height: box.height,
+        measured: { width: box.width, height: box.height },
+        // Known places of the handles: without them every node is drawn once, seen or not.
+        handles: [
+          handle("target", Position.Left, 0, box.height / 2),
+          handle("source", Position.Right, box.width, box.height / 2),
+        ],
         data: { node },
         draggable: false,
         selectable: false,
@@ -267,14 +261,12 @@ function Inner({ graph, chosen, onChoose, label }: GraphViewProps) {
   );
 
   // Once, when the first layout is there: later ones must not move what is looked at.
-  useEffect(() => {
-    if (fitted || nodes.length === 0) return;
-    const frame = requestAnimationFrame(() => {
-      setFitted(true);
-      void frameFirst(flow, nodes, host.current);
-    });
-    return () => cancelAnimationFrame(frame);
-  }, [fitted, nodes, flow]);
+  const first = useRef<{ viewport: Viewport; width: number; height: number } | null>(null);
+  if (first.current === null && nodes.length > 0) {
+    const width = host.current?.clientWidth || 800;
+    const height = host.current?.clientHeight || 500;
+    first.current = { viewport: firstViewport(nodes, width, height), width, height };
+  }
 
   const acts = useMemo<Acts>(
     () => ({
@@ -301,36 +293,44 @@ function Inner({ graph, chosen, onChoose, label }: GraphViewProps) {
             Laying out {formatCount(shown.nodes.length)} nodes…
           </div>
         ) : null}
-        <ReactFlow
-          nodes={nodes}
-          edges={edges}
-          nodeTypes={NODE_TYPES}
-          colorMode={dark ? "dark" : "light"}
-          minZoom={0.05}
-          maxZoom={1.6}
-          nodesDraggable={false}
-          nodesConnectable={false}
-          nodesFocusable={false}
-          edgesFocusable={false}
-          elementsSelectable={false}
-          onlyRenderVisibleElements={nodes.length > 200}
-          proOptions={{ hideAttribution: true }}
-          zoomOnDoubleClick={false}
-          panOnScroll={false}
-        >
-          <Background variant={BackgroundVariant.Dots} gap={22} size={1} />
-          <Controls showInteractive={false} position="bottom-left" />
-          {nodes.length >= 200 ? (
-            <MiniMap
-              pannable
-              zoomable
-              nodeColor={(node) => {
-                const { state } = (node as TaskNode).data.node;
-                return `var(--${state ? lookOf(state) : "pending"})`;
-              }}
-            />
-          ) : null}
-        </ReactFlow>
+        {first.current ? (
+          <ReactFlowProvider
+            initialWidth={first.current.width}
+            initialHeight={first.current.height}
+          >
+            <ReactFlow
+              defaultViewport={first.current.viewport}
+              nodes={nodes}
+              edges={edges}
+              nodeTypes={NODE_TYPES}
+              colorMode={dark ? "dark" : "light"}
+              minZoom={0.05}
+              maxZoom={1.6}
+              nodesDraggable={false}
+              nodesConnectable={false}
+              nodesFocusable={false}
+              edgesFocusable={false}
+              elementsSelectable={false}
+              onlyRenderVisibleElements={nodes.length > 200}
+              proOptions={{ hideAttribution: true }}
+              zoomOnDoubleClick={false}
+              panOnScroll={false}
+            >
+              <Background variant={BackgroundVariant.Dots} gap={22} size={1} />
+              <Controls showInteractive={false} position="bottom-left" />
+              {nodes.length >= 200 ? (
+                <MiniMap
+                  pannable
+                  zoomable
+                  nodeColor={(node) => {
+                    const { state } = (node as TaskNode).data.node;
+                    return `var(--${state ? lookOf(state) : "pending"})`;
+                  }}
+                />
+              ) : null}
+            </ReactFlow>
+          </ReactFlowProvider>
+        ) : null}
         {groups.length > 0 ? (
           <div className="graph-tools">
             <button type="button" className="button" onClick={() => setFolded(new Set())}>

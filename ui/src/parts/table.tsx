@@ -1,7 +1,7 @@
 // One table for every long list: rows are virtual, pages are read as they come into view.
 
 import { useVirtualizer } from "@tanstack/react-virtual";
-import { type CSSProperties, type ReactNode, useEffect, useRef } from "react";
+import { type CSSProperties, memo, type ReactNode, useEffect, useRef } from "react";
 
 export interface Column<T> {
   key: string;
@@ -57,8 +57,6 @@ export function Table<T>(props: TableProps<T>) {
     "--columns": tracks(columns),
     "--columns-narrow": tracks(columns.filter((column) => !column.wide)),
   } as CSSProperties;
-  const classes = (column: Column<T>) =>
-    [column.end ? "end" : "", column.wide ? "wide-only" : ""].join(" ").trim();
 
   const onKey = (event: React.KeyboardEvent<HTMLDivElement>) => {
     if (event.key !== "ArrowDown" && event.key !== "ArrowUp") return;
@@ -102,7 +100,7 @@ export function Table<T>(props: TableProps<T>) {
               <span
                 key={column.key}
                 role="columnheader"
-                className={classes(column)}
+                className={cellClass(column)}
                 {...(ascending || descending
                   ? { "aria-sort": ascending ? "ascending" : "descending" }
                   : {})}
@@ -133,47 +131,19 @@ export function Table<T>(props: TableProps<T>) {
             if (row === undefined) return null;
             const key = rowKey(row);
             return (
-              // biome-ignore lint/a11y/useSemanticElements: see above
-              <div
+              <Row
                 key={item.key}
-                role="row"
-                tabIndex={onOpen ? 0 : -1}
-                aria-rowindex={item.index + 2}
-                data-index={item.index}
-                className={`tr virtual${onOpen ? " link" : ""}${props.chosen === key ? " chosen" : ""}`}
-                style={{ height: rowHeight, transform: `translateY(${item.start}px)` }}
-                onClick={(event) => {
-                  if ((event.target as HTMLElement).closest("a, button, input, label, select"))
-                    return;
-                  if (window.getSelection()?.toString()) return;
-                  onOpen?.(row);
-                }}
-                onKeyDown={(event) => {
-                  if (event.target === event.currentTarget && event.key === "Enter") onOpen?.(row);
-                  if (event.target === event.currentTarget && event.key === " " && selection) {
-                    event.preventDefault();
-                    toggle(selection, key);
-                  }
-                }}
-              >
-                {selection ? (
-                  // biome-ignore lint/a11y/useSemanticElements: see above
-                  <span role="cell">
-                    <input
-                      type="checkbox"
-                      aria-label="Choose this row"
-                      checked={selection.ids.has(key)}
-                      onChange={() => toggle(selection, key)}
-                    />
-                  </span>
-                ) : null}
-                {columns.map((column) => (
-                  // biome-ignore lint/a11y/useSemanticElements: see above
-                  <span key={column.key} role="cell" className={`cut ${classes(column)}`}>
-                    {column.cell(row)}
-                  </span>
-                ))}
-              </div>
+                row={row}
+                id={key}
+                index={item.index}
+                start={item.start}
+                height={rowHeight}
+                columns={columns}
+                chosen={props.chosen === key}
+                onOpen={onOpen}
+                selection={selection}
+                selected={selection?.ids.has(key) ?? false}
+              />
             );
           })}
         </div>
@@ -185,6 +155,72 @@ export function Table<T>(props: TableProps<T>) {
       ) : null}
     </div>
   );
+}
+
+interface RowProps<T> {
+  row: T;
+  id: string;
+  index: number;
+  start: number;
+  height: number;
+  columns: Column<T>[];
+  chosen: boolean;
+  selected: boolean;
+  onOpen: ((row: T) => void) | undefined;
+  selection: TableProps<T>["selection"];
+}
+
+function PlainRow<T>(props: RowProps<T>) {
+  const { row, id, columns, onOpen, selection } = props;
+  return (
+    // biome-ignore lint/a11y/useSemanticElements: see above
+    <div
+      role="row"
+      tabIndex={onOpen ? 0 : -1}
+      aria-rowindex={props.index + 2}
+      data-index={props.index}
+      className={`tr virtual${onOpen ? " link" : ""}${props.chosen ? " chosen" : ""}`}
+      style={{ height: props.height, transform: `translateY(${props.start}px)` }}
+      onClick={(event) => {
+        if ((event.target as HTMLElement).closest("a, button, input, label, select")) return;
+        if (window.getSelection()?.toString()) return;
+        onOpen?.(row);
+      }}
+      onKeyDown={(event) => {
+        if (event.target !== event.currentTarget) return;
+        if (event.key === "Enter") onOpen?.(row);
+        if (event.key === " " && selection) {
+          event.preventDefault();
+          toggle(selection, id);
+        }
+      }}
+    >
+      {selection ? (
+        // biome-ignore lint/a11y/useSemanticElements: see above
+        <span role="cell">
+          <input
+            type="checkbox"
+            aria-label="Choose this row"
+            checked={props.selected}
+            onChange={() => toggle(selection, id)}
+          />
+        </span>
+      ) : null}
+      {columns.map((column) => (
+        // biome-ignore lint/a11y/useSemanticElements: see above
+        <span key={column.key} role="cell" className={`cut ${cellClass(column)}`}>
+          {column.cell(row)}
+        </span>
+      ))}
+    </div>
+  );
+}
+
+// While a table scrolls only the rows that come into view are rendered.
+const Row = memo(PlainRow) as typeof PlainRow;
+
+function cellClass<T>(column: Column<T>): string {
+  return [column.end ? "end" : "", column.wide ? "wide-only" : ""].join(" ").trim();
 }
 
 function toggle(selection: { ids: Set<string>; set: (ids: Set<string>) => void }, key: string) {
