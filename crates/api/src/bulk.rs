@@ -55,7 +55,10 @@ async fn runs(
             let ids: Vec<RunId> = ids.iter().map(|id| run_id(id)).collect::<Result<_, _>>()?;
             state
                 .read(move |views| {
-                    ids.iter().take(MOST).map(|id| views.get_run(*id)).collect::<Result<Vec<_>, _>>()
+                    ids.iter()
+                        .take(MOST)
+                        .map(|id| views.get_run(*id))
+                        .collect::<Result<Vec<_>, _>>()
                 })
                 .await?
                 .into_iter()
@@ -123,7 +126,12 @@ async fn runs(
     Ok(Json(json!({"count": count, "items": items, "truncated": truncated})))
 }
 
-async fn apply(state: &ApiState, row: &RunRow, action: &str, reason: String) -> Result<(), ApiError> {
+async fn apply(
+    state: &ApiState,
+    row: &RunRow,
+    action: &str,
+    reason: String,
+) -> Result<(), ApiError> {
     let run = row.run;
     let command = match action {
         "delete" if !row.state.is_finished() => return Err(unfinished(row)),
@@ -187,8 +195,9 @@ async fn tasks(
             Act::Mark(Outcome::from_word(word).unwrap_or(Outcome::Skipped))
         }
         ("mark", _) => {
-            return Err(ApiError::bad("marking needs a state")
-                .hint("use succeeded, failed or skipped"));
+            return Err(
+                ApiError::bad("marking needs a state").hint("use succeeded, failed or skipped")
+            );
         }
         (other, _) => {
             return Err(ApiError::bad(format!("{other:?} is not an action on tasks"))
@@ -215,7 +224,10 @@ async fn tasks(
         .states
         .iter()
         .flatten()
-        .map(|w| TaskState::from_word(w).ok_or_else(|| ApiError::bad(format!("{w:?} is not a task state"))))
+        .map(|w| {
+            TaskState::from_word(w)
+                .ok_or_else(|| ApiError::bad(format!("{w:?} is not a task state")))
+        })
         .collect::<Result<Vec<_>, _>>()?;
     let mut all = Vec::new();
     for (run, numbers) in chosen {
@@ -278,8 +290,10 @@ fn select(
         })
         .cloned()
         .collect();
-    let mut open: Vec<(kobza_model::ScopeNo, usize)> =
-        picked.iter().filter_map(|t| Some((t.scope, paths.at(t.scope, t.node, &t.name)?))).collect();
+    let mut open: Vec<(kobza_model::ScopeNo, usize)> = picked
+        .iter()
+        .filter_map(|t| Some((t.scope, paths.at(t.scope, t.node, &t.name)?)))
+        .collect();
     let mut seen: std::collections::HashSet<(kobza_model::ScopeNo, usize)> =
         open.iter().copied().collect();
     while let Some((scope, at)) = open.pop() {
@@ -343,7 +357,8 @@ async fn one_run(
                 return Ok(changed);
             }
             let tasks = if whole { Vec::new() } else { picked.iter().map(|t| t.task).collect() };
-            let options = ClearOptions { downstream: body.downstream, only_failed: body.only_failed };
+            let options =
+                ClearOptions { downstream: body.downstream, only_failed: body.only_failed };
             let command = Command::Clear { run: id, tasks, options };
             let cleared = if body.dry_run {
                 tried(state, id, command).await?
@@ -354,7 +369,8 @@ async fn one_run(
                 }
             };
             changed.reopened = changed.run.state.is_finished() && !cleared.is_empty();
-            let known: BTreeMap<TaskNo, TaskRow> = picked.into_iter().map(|t| (t.task, t)).collect();
+            let known: BTreeMap<TaskNo, TaskRow> =
+                picked.into_iter().map(|t| (t.task, t)).collect();
             changed.tasks = state
                 .read(move |views| {
                     let mut rows = Vec::new();
@@ -362,7 +378,9 @@ async fn one_run(
                         let row = match known.get(&task) {
                             Some(row) => Some(row.clone()),
                             // Beyond what is told of, the number suffices.
-                            None if rows.len() < TOLD => views.get_task(TaskId { run: id, task })?,
+                            None if rows.len() < TOLD => {
+                                views.get_task(TaskId { run: id, task })?
+                            }
                             None => known.values().next().cloned(),
                         };
                         rows.extend(row);
@@ -392,14 +410,22 @@ async fn one_run(
                         },
                         _ => Command::StopTask {
                             task: target,
-                            reason: body.reason.clone().unwrap_or_else(|| format!("by {}", principal.name)),
+                            reason: body
+                                .reason
+                                .clone()
+                                .unwrap_or_else(|| format!("by {}", principal.name)),
                         },
                     };
                     async move {
                         match refused {
                             Some(refused) => Err(refused),
                             None if body.dry_run => Ok(()),
-                            None => state.handle.submit(command).await.map(drop).map_err(|e| e.to_string()),
+                            None => state
+                                .handle
+                                .submit(command)
+                                .await
+                                .map(drop)
+                                .map_err(|e| e.to_string()),
                         }
                     }
                 }))

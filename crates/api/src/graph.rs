@@ -86,7 +86,10 @@ pub(crate) struct Folded {
     pub(crate) loose: Vec<(String, Counts)>,
 }
 
-pub(crate) fn fold(paths: &Paths, found: &[(ScopeNo, Option<NodeNo>, &str, kobza_model::TaskState, u64)]) -> Folded {
+pub(crate) fn fold(
+    paths: &Paths,
+    found: &[(ScopeNo, Option<NodeNo>, &str, kobza_model::TaskState, u64)],
+) -> Folded {
     let shape = &paths.shape;
     let mut folded = Folded {
         counts: vec![Counts::default(); shape.places.len()],
@@ -149,8 +152,10 @@ async fn of_run(
             let paths = Paths::read(views, &shapes, &run)?;
             let counts = views.task_counts(run.run)?;
             let rows = heads(views, run.run)?;
-            let list: Vec<_> =
-                counts.iter().map(|c| (c.scope, c.node, c.name.as_str(), c.state, c.tasks)).collect();
+            let list: Vec<_> = counts
+                .iter()
+                .map(|c| (c.scope, c.node, c.name.as_str(), c.state, c.tasks))
+                .collect();
             let folded = fold(&paths, &list);
             let mut by_place: HashMap<usize, TaskRow> = HashMap::new();
             let mut loose: HashMap<String, TaskRow> = HashMap::new();
@@ -189,8 +194,12 @@ async fn of_run(
             let mut all = edges(shape);
             for row in loose.values() {
                 // Tasks of an open run name what they depend on.
-                let Some(upstream) = row.extra.get("upstream").and_then(Value::as_array) else { continue };
-                for up in upstream.iter().filter_map(Value::as_str).filter(|u| loose.contains_key(*u)) {
+                let Some(upstream) = row.extra.get("upstream").and_then(Value::as_array) else {
+                    continue;
+                };
+                for up in
+                    upstream.iter().filter_map(Value::as_str).filter(|u| loose.contains_key(*u))
+                {
                     all.push(json!({"from": up, "to": row.name, "class": "data"}));
                 }
             }

@@ -83,10 +83,19 @@ fn rows_of(shape: &Shape, into: &mut Vec<(String, Row)>) {
 }
 
 fn state_index(state: TaskState) -> i64 {
-    TaskState::ALL.iter().position(|s| *s == state).and_then(|i| i64::try_from(i).ok()).unwrap_or(-1)
+    TaskState::ALL
+        .iter()
+        .position(|s| *s == state)
+        .and_then(|i| i64::try_from(i).ok())
+        .unwrap_or(-1)
 }
 
-fn column(views: &dyn Views, paths: &Paths, run: &RunRow, rows: &mut Vec<(String, Row)>) -> Result<Column, ViewError> {
+fn column(
+    views: &dyn Views,
+    paths: &Paths,
+    run: &RunRow,
+    rows: &mut Vec<(String, Row)>,
+) -> Result<Column, ViewError> {
     let total: u64 = run.counts.iter().map(|c| u64::from(*c)).sum();
     let counts = views.task_counts(run.run)?;
     let list: Vec<_> =
@@ -95,23 +104,46 @@ fn column(views: &dyn Views, paths: &Paths, run: &RunRow, rows: &mut Vec<(String
     let mut column = Column::new();
     let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
     for (at, place) in paths.shape.places.iter().enumerate() {
-        let shown = if place.group && folded.counts[at].total() == 0 { &folded.own[at] } else { &folded.counts[at] };
-        let Some(worst) = (if place.group { folded.own[at].worst() } else { None }).or_else(|| shown.worst()) else {
+        let shown = if place.group && folded.counts[at].total() == 0 {
+            &folded.own[at]
+        } else {
+            &folded.counts[at]
+        };
+        let Some(worst) =
+            (if place.group { folded.own[at].worst() } else { None }).or_else(|| shown.worst())
+        else {
             continue;
         };
         column.insert(
             place.path.clone(),
-            [state_index(worst), -1, 0, -1, number(shown.total()), number(shown.of(TaskState::Failed))],
+            [
+                state_index(worst),
+                -1,
+                0,
+                -1,
+                number(shown.total()),
+                number(shown.of(TaskState::Failed)),
+            ],
         );
     }
     for (name, counts) in &folded.loose {
         let Some(worst) = counts.worst() else { continue };
         if !rows.iter().any(|(path, _)| path == name) {
-            rows.push((name.clone(), Row { name: name.clone(), kind: "task".to_owned(), ..Row::default() }));
+            rows.push((
+                name.clone(),
+                Row { name: name.clone(), kind: "task".to_owned(), ..Row::default() },
+            ));
         }
         column.insert(
             name.clone(),
-            [state_index(worst), -1, 0, -1, number(counts.total()), number(counts.of(TaskState::Failed))],
+            [
+                state_index(worst),
+                -1,
+                0,
+                -1,
+                number(counts.total()),
+                number(counts.of(TaskState::Failed)),
+            ],
         );
     }
     if total <= DETAILED {
@@ -166,7 +198,9 @@ async fn grid(
             let cells: Vec<Vec<Value>> = columns
                 .iter()
                 .map(|column| {
-                    rows.iter().map(|(path, _)| column.get(path).map_or(Value::Null, |c| json!(c))).collect()
+                    rows.iter()
+                        .map(|(path, _)| column.get(path).map_or(Value::Null, |c| json!(c)))
+                        .collect()
                 })
                 .collect();
             Ok(Some(json!({
@@ -226,7 +260,8 @@ async fn calendar(
                 let page = views.list_runs(&filter, cursor.as_deref(), 1000)?;
                 seen += page.items.len();
                 for run in &page.items {
-                    let at = run.interval_start.filter(|s| Some(*s) >= from).unwrap_or(run.created_at);
+                    let at =
+                        run.interval_start.filter(|s| Some(*s) >= from).unwrap_or(run.created_at);
                     let date = zone.civil(at).date().to_string();
                     *days.entry(date).or_default().entry(run.state.as_str()).or_default() += 1;
                 }

@@ -8,7 +8,7 @@ use axum::{Json, Router};
 use kobza_engine::{Command, StartRun, StopMode};
 use kobza_model::{RunId, RunRow, RunState, TaskState, Timestamp};
 use kobza_runtime::Submission;
-use kobza_store::{Page, RunFilter, TaskFilter, Views, ViewError, Write};
+use kobza_store::{Page, RunFilter, TaskFilter, ViewError, Views, Write};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -76,6 +76,10 @@ fn id_window(text: &str) -> Option<(String, Timestamp, Timestamp)> {
 }
 
 impl RunsAsked {
+    pub(crate) fn searching(namespace: &str, q: &str) -> Self {
+        Self { namespace: Some(namespace.to_owned()), q: Some(q.to_owned()), ..Self::default() }
+    }
+
     pub(crate) fn namespace(&self) -> String {
         self.namespace.clone().unwrap_or_else(|| crate::workflows::DEFAULT_NAMESPACE.to_owned())
     }
@@ -121,7 +125,8 @@ impl RunsAsked {
             match id_window(q) {
                 Some((hex, from, until)) => {
                     filter.created_from = Some(filter.created_from.map_or(from, |f| f.max(from)));
-                    filter.created_until = Some(filter.created_until.map_or(until, |u| u.min(until)));
+                    filter.created_until =
+                        Some(filter.created_until.map_or(until, |u| u.min(until)));
                     id_prefix = Some(hex);
                 }
                 None => filter.search = Some(q.to_owned()),
@@ -141,7 +146,10 @@ impl RunsQuery {
         let mut page = views.list_runs(&self.filter, cursor, limit)?;
         page.items.retain(|run| {
             self.version.as_ref().is_none_or(|v| run.version == *v)
-                && self.id_prefix.as_ref().is_none_or(|p| run.run.0.simple().to_string().starts_with(p))
+                && self
+                    .id_prefix
+                    .as_ref()
+                    .is_none_or(|p| run.run.0.simple().to_string().starts_with(p))
         });
         Ok(page)
     }
@@ -308,7 +316,8 @@ async fn tasks(
                     (views.list_tasks(run.run, &filter, None, 1000)?.items, None)
                 }
                 _ => {
-                    let page = views.list_tasks(run.run, &filter, asked.cursor.as_deref(), limit)?;
+                    let page =
+                        views.list_tasks(run.run, &filter, asked.cursor.as_deref(), limit)?;
                     (page.items, page.next)
                 }
             };
@@ -318,7 +327,8 @@ async fn tasks(
                 Some("state") => items.sort_by_key(|t| t.state),
                 Some("-started_at") => items.sort_by_key(|t| std::cmp::Reverse(t.started_at)),
                 Some("-duration") => {
-                    items.sort_by_key(|t| std::cmp::Reverse(view::millis(t.started_at, t.ended_at)));
+                    items
+                        .sort_by_key(|t| std::cmp::Reverse(view::millis(t.started_at, t.ended_at)));
                 }
                 _ => {}
             }
@@ -354,7 +364,8 @@ pub(crate) fn body<T: Default + serde::de::DeserializeOwned>(body: &Bytes) -> Re
     if body.is_empty() {
         return Ok(T::default());
     }
-    serde_json::from_slice(body).map_err(|e| ApiError::bad(format!("the body is not as expected: {e}")))
+    serde_json::from_slice(body)
+        .map_err(|e| ApiError::bad(format!("the body is not as expected: {e}")))
 }
 
 async fn cancel(

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use kobza_model::{
     Gate, NodeNo, RunId, RunRow, ScopeNo, TaskId, TaskRow, TemplateBody, TemplateNo, Workflow,
 };
-use kobza_store::{Views, ViewError};
+use kobza_store::{ViewError, Views};
 
 /// Nodes that are shown of one workflow: templates that call each other can be endless.
 const MAX_NODES: usize = 5000;
@@ -84,7 +84,8 @@ impl Shape {
             };
             let prefix = parent.map(|p| &self.places[p]);
             self.places.push(Place {
-                path: prefix.map_or_else(|| node.name.clone(), |p| format!("{}/{}", p.path, node.name)),
+                path: prefix
+                    .map_or_else(|| node.name.clone(), |p| format!("{}/{}", p.path, node.name)),
                 name: node.name.clone(),
                 depth: prefix.map_or(0, |p| p.depth + 1),
                 parent,
@@ -129,7 +130,8 @@ impl Shape {
         (0..self.places.len())
             .filter(|&other| {
                 self.places[other].parent == place.parent
-                    && self.node(&self.places[other])
+                    && self
+                        .node(&self.places[other])
                         .is_some_and(|n| n.edges.iter().any(|e| e.upstream == place.node))
             })
             .collect()
@@ -141,7 +143,8 @@ impl Shape {
         for template in &self.workflow.templates {
             let TemplateBody::Graph(graph) = &template.body else { continue };
             for node in &graph.nodes {
-                for (from, to) in [(&node.produces, &mut produced), (&node.consumes, &mut consumed)] {
+                for (from, to) in [(&node.produces, &mut produced), (&node.consumes, &mut consumed)]
+                {
                     for name in from {
                         if !to.contains(name) {
                             to.push(name.clone());
@@ -242,7 +245,11 @@ pub(crate) struct Paths {
 }
 
 impl Paths {
-    pub(crate) fn read(views: &dyn Views, shapes: &Shapes, run: &RunRow) -> Result<Self, ViewError> {
+    pub(crate) fn read(
+        views: &dyn Views,
+        shapes: &Shapes,
+        run: &RunRow,
+    ) -> Result<Self, ViewError> {
         let shape = match shapes.get(views, &run.namespace, &run.workflow, &run.version)? {
             Some(shape) => shape,
             None => Arc::new(Shape::new(Arc::new(Workflow {
@@ -262,8 +269,7 @@ impl Paths {
             }))),
         };
         let ambiguous = shape.by_name.values().any(|places| places.len() > 1);
-        let scopes =
-            if ambiguous { scopes(views, &shape, run.run)? } else { HashMap::new() };
+        let scopes = if ambiguous { scopes(views, &shape, run.run)? } else { HashMap::new() };
         Ok(Self { shape, scopes })
     }
 

@@ -123,9 +123,7 @@ impl ApiState {
         self.handle.metrics().clock_offset.load(std::sync::atomic::Ordering::Relaxed)
     }
 
-    pub(crate) fn triggers(
-        &self,
-    ) -> Result<&kobza_triggers::service::TriggerHandle, ApiError> {
+    pub(crate) fn triggers(&self) -> Result<&kobza_triggers::service::TriggerHandle, ApiError> {
         self.triggers.as_ref().ok_or_else(|| {
             ApiError::new(
                 axum::http::StatusCode::SERVICE_UNAVAILABLE,

@@ -145,12 +145,6 @@ impl Counts {
         *self.by_state.entry(state).or_default() += tasks;
     }
 
-    pub(crate) fn add_all(&mut self, other: &Self) {
-        for (state, tasks) in &other.by_state {
-            self.add(*state, *tasks);
-        }
-    }
-
     pub(crate) fn worst(&self) -> Option<TaskState> {
         self.by_state.keys().copied().max_by_key(|s| badness(*s))
     }
@@ -164,7 +158,11 @@ impl Counts {
     }
 
     pub(crate) fn json(&self) -> Value {
-        self.by_state.iter().map(|(s, n)| (s.as_str().to_owned(), Value::from(*n))).collect::<Map<_, _>>().into()
+        self.by_state
+            .iter()
+            .map(|(s, n)| (s.as_str().to_owned(), Value::from(*n)))
+            .collect::<Map<_, _>>()
+            .into()
     }
 }
 
