@@ -68,5 +68,5 @@ fn known_host(state: &ApiState, host: &str) -> bool {
         None => host.rsplit_once(':').map_or(host, |(name, _)| name),
     };
     matches!(name, "localhost" | "127.0.0.1" | "::1")
-        || state.hosts.iter().any(|h| h.eq_ignore_ascii_case(name))
+        || state.hosts.iter().any(|h| h == "*" || h.eq_ignore_ascii_case(name))
 }

@@ -3,23 +3,45 @@
 //! Handlers translate: reads go to the store's views, writes become commands for the loop, and an
 //! answer to a write leaves only after its commit.
 
+mod accounts;
+mod assets;
+mod auth;
+mod backfills;
+mod bulk;
 mod error;
 mod events;
+mod gate;
+mod graph;
+mod grid;
 mod guard;
+mod limits;
 mod logs;
+mod objects;
+mod openapi;
 mod runs;
+mod shape;
 mod state;
 mod system;
+mod table;
 mod tasks;
+mod timeline;
+mod triggers;
 mod ui;
+mod vault;
+mod view;
+mod why;
 mod workflows;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware;
 
+pub use accounts::{token_write, user_write};
+pub use auth::{ANYWHERE, Principal, Role, TokenRow, UserRow, accounts_exist};
 pub use error::{ApiError, Problem};
-pub use state::{ApiState, Catalog, Definition};
+pub use openapi::document as openapi_document;
+pub use state::{ApiParts, ApiState, Catalog, Definition};
+pub use vault::{KEY_VARIABLE, Vault, VaultError};
 
 /// Bytes of a request's body. A definition may have 16 MiB; nothing else comes near.
 const MAX_BODY_BYTES: usize = 17 * 1024 * 1024;
@@ -28,17 +50,42 @@ const MAX_BODY_BYTES: usize = 17 * 1024 * 1024;
 pub fn router(state: ApiState) -> Router {
     let api = Router::new()
         .merge(system::routes())
+        .merge(openapi::routes())
         .merge(workflows::routes())
+        .merge(graph::routes())
+        .merge(grid::routes())
         .merge(runs::routes())
+        .merge(timeline::routes())
+        .merge(bulk::routes())
         .merge(tasks::routes())
+        .merge(why::routes())
         .merge(logs::routes())
         .merge(events::routes())
+        .merge(limits::routes())
+        .merge(objects::routes())
+        .merge(accounts::routes())
+        .merge(assets::routes())
+        .merge(triggers::routes())
+        .merge(backfills::routes())
+        .route_layer(middleware::from_fn_with_state(state.clone(), gate::check))
         .fallback(|| async { ApiError::not_found("there is no such route") });
     Router::new()
-        .nest("/api/v1", api)
+        .nest(gate::BASE, api)
         .merge(system::root_routes())
         .fallback(ui::serve)
+        .layer(tower_http::compression::CompressionLayer::new())
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(middleware::from_fn_with_state(state.clone(), guard::check))
         .with_state(state)
+}
+
+/// Puts another system's routes behind the same credentials: who writes there needs `role`
+/// everywhere. (Those systems know no namespaces of ours.)
+pub fn protect(routes: Router, state: &ApiState, role: Role) -> Router {
+    let state = state.clone();
+    routes.layer(middleware::from_fn(
+        move |request: axum::extract::Request, next: middleware::Next| {
+            gate::need(state.clone(), role, request, next)
+        },
+    ))
 }

@@ -23,6 +23,7 @@ pub(crate) fn routes() -> Router<ApiState> {
     Router::new()
         .route("/tasks/{id}/attempts/{attempt}/log", get(page))
         .route("/tasks/{id}/attempts/{attempt}/log/stream", get(follow))
+        .route("/tasks/{id}/attempts/{attempt}/log/search", get(search))
         .route("/tasks/{id}/attempts/{attempt}/log/download", get(download))
 }
 
@@ -43,7 +44,117 @@ fn view(number: u64, line: &LogLine) -> Value {
         LogStream::Stderr => "err",
         LogStream::System => "sys",
     };
-    json!({"n": number, "at": line.time, "level": null, "stream": stream, "text": line.text()})
+    let text = line.text();
+    let mut value = json!({"n": number, "at": line.time, "level": level(&text), "stream": stream, "text": text});
+    if line.partial {
+        value["cut"] = true.into();
+    }
+    value
+}
+
+/// The level that a line says it has, near its beginning.
+fn level(text: &str) -> Option<&'static str> {
+    let head: String = text.chars().take(120).collect();
+    if head.starts_with("Traceback (most recent call last)") {
+        return Some("error");
+    }
+    head.split(|c: char| !c.is_ascii_alphanumeric()).take(12).find_map(|word| match word {
+        "ERROR" | "CRITICAL" | "FATAL" | "error" | "Error" | "panicked" => Some("error"),
+        "WARN" | "WARNING" | "warning" | "Warning" => Some("warning"),
+        "INFO" | "info" => Some("info"),
+        "DEBUG" | "TRACE" | "debug" => Some("debug"),
+        _ => None,
+    })
+}
+
+/// Lines that one search looks through before it answers with a cursor.
+const SEARCHED: u64 = 200_000;
+/// Lines that are looked through for the first error of a log.
+const FIRST_ERROR: u64 = 50_000;
+
+#[derive(Debug, Deserialize)]
+struct SearchAsked {
+    q: Option<String>,
+    #[serde(default)]
+    regex: bool,
+    #[serde(default)]
+    case: bool,
+    level: Option<String>,
+    cursor: Option<u64>,
+    limit: Option<usize>,
+}
+
+/// Numbers of the lines that match.
+async fn search(
+    State(state): State<ApiState>,
+    Path((id, attempt)): Path<(String, u32)>,
+    Query(asked): Query<SearchAsked>,
+) -> Result<Json<Value>, ApiError> {
+    let id = task_id(&id)?;
+    let (launch, live) = launch_of(&state, id, attempt).await?;
+    let q = asked.q.unwrap_or_default();
+    let pattern = if asked.regex { q } else { regex::escape(&q) };
+    let pattern = regex::RegexBuilder::new(&pattern)
+        .case_insensitive(!asked.case)
+        .size_limit(1 << 20)
+        .build()
+        .map_err(|e| ApiError::bad(format!("this is not a regular expression: {e}")))?;
+    let levels: Vec<String> = asked
+        .level
+        .unwrap_or_default()
+        .split(',')
+        .filter(|l| !l.is_empty())
+        .map(str::to_owned)
+        .collect();
+    let limit = asked.limit.unwrap_or(2000).clamp(1, 10_000);
+    let mut reader = state.logs.reader(launch);
+    let found = tokio::task::spawn_blocking(move || -> std::io::Result<Value> {
+        let total = reader.line_count()?;
+        let begin = asked.cursor.unwrap_or(0);
+        let mut at = begin;
+        let mut lines = Vec::new();
+        while at < total && lines.len() < limit && at - begin < SEARCHED {
+            let page = reader.lines(at, MAX_LINES)?;
+            if page.lines.is_empty() {
+                break;
+            }
+            for line in &page.lines {
+                at += 1;
+                let text = line.text();
+                let fits = levels.is_empty() || level(&text).is_some_and(|l| levels.iter().any(|w| w == l));
+                if fits && pattern.is_match(&text) {
+                    lines.push(at);
+                    if lines.len() == limit {
+                        break;
+                    }
+                }
+            }
+        }
+        let next = (at < total).then(|| at.to_string());
+        Ok(json!({"count": lines.len(), "complete": next.is_none() && !live, "lines": lines, "next": next}))
+    })
+    .await;
+    match found {
+        Ok(Ok(value)) => Ok(Json(value)),
+        _ => Ok(Json(json!({"count": 0, "complete": !live, "lines": [], "next": null}))),
+    }
+}
+
+fn first_error(reader: &mut LogReader) -> Option<u64> {
+    let mut at = 0;
+    while at < FIRST_ERROR {
+        let page = reader.lines(at, MAX_LINES).ok()?;
+        if page.lines.is_empty() {
+            return None;
+        }
+        for line in &page.lines {
+            at += 1;
+            if level(&line.text()) == Some("error") {
+                return Some(at);
+            }
+        }
+    }
+    None
 }
 
 /// The launch whose log an attempt's is, and whether more may come.
@@ -110,7 +221,14 @@ async fn page(
     let (items, total) =
         lines(state.logs.reader(launch), asked.from.unwrap_or(1), asked.limit.unwrap_or(1000))
             .await?;
-    Ok(Json(json!({"lines": items, "total": total, "complete": !live})))
+    let mut reader = state.logs.reader(launch);
+    let (bytes, first) =
+        tokio::task::spawn_blocking(move || (reader.len().unwrap_or(0), first_error(&mut reader)))
+            .await
+            .unwrap_or((0, None));
+    Ok(Json(json!({
+        "lines": items, "total": total, "bytes": bytes, "complete": !live, "first_error": first,
+    })))
 }
 
 async fn download(
@@ -205,7 +323,11 @@ impl Follower {
             }
             if !live {
                 self.ended = true;
-                return Message::default().event("end").json_data(json!({"total": total})).ok();
+                let state = load_task(&self.state, self.id).await.ok().map(|t| t.state);
+                return Message::default()
+                    .event("end")
+                    .json_data(json!({"total": total, "state": state}))
+                    .ok();
             }
             tokio::time::sleep(LOOK).await;
         }

@@ -1,93 +1,158 @@
-//! Runs: lists, one, its tasks, and what can be done with it.
+//! Runs: lists, one, and what can be done with it.
 
 use axum::body::Bytes;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Extension, Path, Query, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use kobza_engine::{Command, StopMode};
-use kobza_model::{RunId, RunRow, RunState, TaskRow, TaskState, Timestamp};
+use kobza_engine::{Command, StartRun, StopMode};
+use kobza_model::{RunId, RunRow, RunState, TaskState, Timestamp};
 use kobza_runtime::Submission;
-use kobza_store::{RunFilter, TaskFilter, Write};
+use kobza_store::{Page, RunFilter, TaskFilter, ViewError, Views, Write};
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
+use crate::auth::Principal;
 use crate::error::ApiError;
+use crate::shape::Paths;
 use crate::state::ApiState;
+use crate::view;
 
 pub(crate) fn routes() -> Router<ApiState> {
     Router::new()
         .route("/runs", get(list))
-        .route("/runs/{id}", get(detail).delete(remove))
+        .route("/runs/{id}", get(detail).patch(change).delete(remove))
         .route("/runs/{id}/tasks", get(tasks))
         .route("/runs/{id}/cancel", post(cancel))
         .route("/runs/{id}/pause", post(pause))
         .route("/runs/{id}/resume", post(resume))
+        .route("/runs/{id}/rerun", post(rerun))
+        .route("/compare", get(compare))
 }
 
-/// What a bar in a list shows of a run.
-pub(crate) fn bar(run: &RunRow) -> Value {
-    json!({
-        "id": run.run,
-        "state": run.state,
-        "created_at": run.created_at,
-        "started_at": run.started_at,
-        "ended_at": run.ended_at,
-        "trigger": run.trigger,
-        "version": run.version,
-        "interval_start": run.interval_start,
-        "interval_end": run.interval_end,
-        "partition": run.partition,
-    })
-}
-
-/// A run whole.
-pub(crate) fn view(run: &RunRow) -> Value {
-    let mut counts = Map::new();
-    let mut total = 0u64;
-    for (state, count) in TaskState::ALL.iter().zip(&run.counts) {
-        if *count > 0 {
-            counts.insert(state.as_str().to_owned(), (*count).into());
-            total += u64::from(*count);
-        }
-    }
-    let mut value = bar(run);
-    let more = json!({
-        "namespace": run.namespace,
-        "workflow": run.workflow,
-        "dialect": run.dialect,
-        "cause": run.cause,
-        "message": run.message,
-        "params": run.params,
-        "key": run.key,
-        "labels": run.labels,
-        "parent": run.parent.map(|p| p.to_string()),
-        "priority": run.priority,
-        "generation": run.generation,
-        "counts": counts,
-        "total": total,
-        "note": run.extra.get("note"),
-        "backfill": run.extra.get("backfill"),
-    });
-    if let (Value::Object(value), Value::Object(more)) = (&mut value, more) {
-        value.extend(more);
-    }
-    value
-}
-
-#[derive(Debug, Default, Deserialize)]
-struct Asked {
-    namespace: Option<String>,
+/// Which runs, as lists and bulk actions are asked.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct RunsAsked {
+    pub(crate) namespace: Option<String>,
     workflow: Option<String>,
     state: Option<String>,
     trigger: Option<String>,
-    q: Option<String>,
-    label: Option<String>,
+    version: Option<String>,
     partition: Option<String>,
+    backfill: Option<String>,
+    parent: Option<String>,
+    label: Option<String>,
+    q: Option<String>,
     since: Option<Timestamp>,
     until: Option<Timestamp>,
-    cursor: Option<String>,
-    limit: Option<u32>,
+}
+
+/// What the store filters by, and what is left to filter afterwards.
+pub(crate) struct RunsQuery {
+    filter: RunFilter,
+    version: Option<String>,
+    id_prefix: Option<String>,
+}
+
+/// The times of creation of the run ids that begin so.
+fn id_window(text: &str) -> Option<(String, Timestamp, Timestamp)> {
+    let hex: String = text.chars().filter(|c| *c != '-').collect::<String>().to_lowercase();
+    if hex.len() < 8 || hex.len() > 32 || !hex.chars().all(|c| c.is_ascii_hexdigit()) {
+        return None;
+    }
+    let millis = |fill: char| {
+        let mut digits: String = hex.chars().take(12).collect();
+        while digits.len() < 12 {
+            digits.push(fill);
+        }
+        i64::from_str_radix(&digits, 16).ok()
+    };
+    // Ids are made a moment before or after the row.
+    let slack = 60_000;
+    let low = millis('0')?.saturating_sub(slack).saturating_mul(1000);
+    let high = millis('f')?.saturating_add(slack).saturating_mul(1000);
+    Some((hex, Timestamp(low), Timestamp(high)))
+}
+
+impl RunsAsked {
+    pub(crate) fn searching(namespace: &str, q: &str) -> Self {
+        Self { namespace: Some(namespace.to_owned()), q: Some(q.to_owned()), ..Self::default() }
+    }
+
+    pub(crate) fn namespace(&self) -> String {
+        self.namespace.clone().unwrap_or_else(|| crate::workflows::DEFAULT_NAMESPACE.to_owned())
+    }
+
+    pub(crate) fn query(&self) -> Result<RunsQuery, ApiError> {
+        let pair = |l: &str| {
+            l.split_once(':').map(|(k, v)| (k.to_owned(), v.to_owned())).ok_or_else(|| {
+                ApiError::bad(format!("{l:?} is not a label")).hint("write label=key:value")
+            })
+        };
+        let mut labels: Vec<(String, String)> = self
+            .label
+            .iter()
+            .flat_map(|l| l.split(','))
+            .filter(|l| !l.is_empty())
+            .map(pair)
+            .collect::<Result<_, _>>()?;
+        if let Some(backfill) = &self.backfill {
+            labels.push(("backfill".to_owned(), backfill.clone()));
+        }
+        let (parent, parent_task) = match &self.parent {
+            None => (None, None),
+            Some(text) => match text.parse::<kobza_model::TaskId>() {
+                Ok(task) => (Some(task.run), Some(task.task)),
+                Err(_) => (Some(run_id(text)?), None),
+            },
+        };
+        let mut filter = RunFilter {
+            namespaces: vec![self.namespace()],
+            workflow: self.workflow.clone(),
+            states: words(self.state.as_deref(), "run state", RunState::from_word)?,
+            trigger: self.trigger.clone(),
+            labels,
+            created_from: self.since,
+            created_until: self.until,
+            search: None,
+            parent,
+            parent_task,
+            partition: self.partition.clone(),
+        };
+        let mut id_prefix = None;
+        if let Some(q) = self.q.as_deref().filter(|q| !q.is_empty()) {
+            match id_window(q) {
+                Some((hex, from, until)) => {
+                    filter.created_from = Some(filter.created_from.map_or(from, |f| f.max(from)));
+                    filter.created_until =
+                        Some(filter.created_until.map_or(until, |u| u.min(until)));
+                    id_prefix = Some(hex);
+                }
+                None => filter.search = Some(q.to_owned()),
+            }
+        }
+        Ok(RunsQuery { filter, version: self.version.clone(), id_prefix })
+    }
+}
+
+impl RunsQuery {
+    pub(crate) fn page(
+        &self,
+        views: &dyn Views,
+        cursor: Option<&str>,
+        limit: u32,
+    ) -> Result<Page<RunRow>, ViewError> {
+        let mut page = views.list_runs(&self.filter, cursor, limit)?;
+        page.items.retain(|run| {
+            self.version.as_ref().is_none_or(|v| run.version == *v)
+                && self
+                    .id_prefix
+                    .as_ref()
+                    .is_none_or(|p| run.run.0.simple().to_string().starts_with(p))
+        });
+        Ok(page)
+    }
 }
 
 /// Comma-separated words of a closed set.
@@ -103,32 +168,21 @@ pub(crate) fn words<T>(
         .collect()
 }
 
+#[derive(Debug, Deserialize)]
+struct Paging {
+    cursor: Option<String>,
+    limit: Option<u32>,
+}
+
 async fn list(
     State(state): State<ApiState>,
-    Query(asked): Query<Asked>,
+    Query(asked): Query<RunsAsked>,
+    Query(paging): Query<Paging>,
 ) -> Result<Json<Value>, ApiError> {
-    let label = asked
-        .label
-        .as_deref()
-        .and_then(|l| l.split_once(':'))
-        .map(|(k, v)| (k.to_owned(), v.to_owned()));
-    let filter = RunFilter {
-        namespaces: vec![
-            asked.namespace.unwrap_or_else(|| crate::workflows::DEFAULT_NAMESPACE.to_owned()),
-        ],
-        workflow: asked.workflow,
-        states: words(asked.state.as_deref(), "run state", RunState::from_word)?,
-        trigger: asked.trigger,
-        labels: label.into_iter().collect(),
-        created_from: asked.since,
-        created_until: asked.until,
-        search: asked.q,
-        partition: asked.partition,
-        ..RunFilter::default()
-    };
-    let limit = asked.limit.unwrap_or(50);
-    let page = state.read(move |v| v.list_runs(&filter, asked.cursor.as_deref(), limit)).await?;
-    let items: Vec<Value> = page.items.iter().map(view).collect();
+    let query = asked.query()?;
+    let limit = paging.limit.unwrap_or(50).clamp(1, 500);
+    let page = state.read(move |v| query.page(v, paging.cursor.as_deref(), limit)).await?;
+    let items: Vec<Value> = page.items.iter().map(view::run).collect();
     Ok(Json(json!({"items": items, "next": page.next})))
 }
 
@@ -148,7 +202,47 @@ async fn detail(
     State(state): State<ApiState>,
     Path(id): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
-    Ok(Json(view(&load(&state, run_id(&id)?).await?)))
+    Ok(Json(view::run(&load(&state, run_id(&id)?).await?)))
+}
+
+#[derive(Debug, Deserialize)]
+struct Change {
+    note: Option<Value>,
+    labels: Option<Value>,
+}
+
+async fn change(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+    Json(change): Json<Change>,
+) -> Result<Json<Value>, ApiError> {
+    let run = load(&state, run_id(&id)?).await?;
+    if change.labels.as_ref().is_some_and(|l| !l.is_object()) {
+        return Err(ApiError::bad("labels are an object of texts"));
+    }
+    let extra = change.note.map(|note| {
+        let mut extra = if run.extra.is_object() { run.extra.clone() } else { json!({}) };
+        extra["note"] = note;
+        extra
+    });
+    let command = Command::Annotate { run: run.run, labels: change.labels, extra };
+    state.handle.submit(command).await?;
+    Ok(Json(view::run(&load(&state, run.run).await?)))
+}
+
+pub(crate) fn unfinished(run: &RunRow) -> ApiError {
+    ApiError::new(StatusCode::CONFLICT, "conflict", format!("the run is {}", run.state))
+        .hint("cancel it first; only a run that has ended can be deleted")
+}
+
+pub(crate) async fn delete_run(state: &ApiState, run: RunId) -> Result<(), ApiError> {
+    state.write(vec![Write::DeleteRun { run }]).await?;
+    let logs = state.logs.clone();
+    let removed = tokio::task::spawn_blocking(move || logs.remove_run(run)).await;
+    if let Ok(Err(error)) = removed {
+        tracing::warn!(%error, "logs of a deleted run remain");
+    }
+    Ok(())
 }
 
 async fn remove(
@@ -157,91 +251,130 @@ async fn remove(
 ) -> Result<StatusCode, ApiError> {
     let run = load(&state, run_id(&id)?).await?;
     if !run.state.is_finished() {
-        return Err(ApiError::new(
-            StatusCode::CONFLICT,
-            "conflict",
-            format!("the run is {}", run.state),
-        )
-        .hint("cancel it first; only a run that has ended can be deleted"));
+        return Err(unfinished(&run));
     }
-    let write = Write::DeleteRun { run: run.run };
-    state.handle.submit(Submission { commands: Vec::new(), writes: vec![write] }).await?;
-    let logs = state.logs.clone();
-    let removed = tokio::task::spawn_blocking(move || logs.remove_run(run.run)).await;
-    if let Ok(Err(error)) = removed {
-        tracing::warn!(%error, "logs of a deleted run remain");
-    }
+    delete_run(&state, run.run).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 #[derive(Debug, Deserialize)]
 struct TasksAsked {
     state: Option<String>,
+    node: Option<String>,
     name: Option<String>,
     q: Option<String>,
     summary: Option<bool>,
+    sort: Option<String>,
     cursor: Option<String>,
     limit: Option<u32>,
 }
 
-/// A task as it appears in lists.
-pub(crate) fn task_view(task: &TaskRow) -> Value {
-    json!({
-        "id": kobza_model::TaskId { run: task.run, task: task.task }.to_string(),
-        "run": task.run,
-        "name": task.name,
-        "map_index": task.index,
-        "state": task.state,
-        "attempt": task.attempt,
-        "summary": task.summary,
-        "cause": task.cause,
-        "message": task.message,
-        "exit_code": task.exit_code,
-        "priority": task.priority,
-        "created_at": task.created_at,
-        "ready_at": task.ready_at,
-        "started_at": task.started_at,
-        "ended_at": task.ended_at,
-    })
-}
+/// Runs with no more tasks than this are sorted by anything; larger ones by number only.
+const SORTED: u32 = 1000;
 
 async fn tasks(
     State(state): State<ApiState>,
     Path(id): Path<String>,
     Query(asked): Query<TasksAsked>,
 ) -> Result<Json<Value>, ApiError> {
-    let id = run_id(&id)?;
-    load(&state, id).await?;
-    let filter = TaskFilter {
-        states: words(asked.state.as_deref(), "task state", TaskState::from_word)?,
-        name: asked.name,
-        search: asked.q,
-        hide_summaries: !asked.summary.unwrap_or(false),
-        ..TaskFilter::default()
-    };
-    let limit = asked.limit.unwrap_or(50);
-    let page =
-        state.read(move |v| v.list_tasks(id, &filter, asked.cursor.as_deref(), limit)).await?;
-    let items: Vec<Value> = page.items.iter().map(task_view).collect();
-    Ok(Json(json!({"items": items, "next": page.next})))
+    let run = load(&state, run_id(&id)?).await?;
+    let states = words(asked.state.as_deref(), "task state", TaskState::from_word)?;
+    let limit = asked.limit.unwrap_or(50).clamp(1, 1000);
+    let (shapes, offset) = (state.shapes.clone(), state.offset());
+    let value = state
+        .read(move |views| {
+            let paths = Paths::read(views, &shapes, &run)?;
+            let index = asked.q.as_deref().and_then(|q| q.parse::<u32>().ok());
+            let mut filter = TaskFilter {
+                states: states.clone(),
+                name: asked.name.clone(),
+                search: asked.q.clone().filter(|_| index.is_none()),
+                index_from: index,
+                index_until: index.map(|i| i.saturating_add(1)),
+                hide_summaries: !asked.summary.unwrap_or(false),
+                ..TaskFilter::default()
+            };
+            let wanted = asked.node.as_deref().map(|path| (path, paths.shape.find(path)));
+            match wanted {
+                Some((_, Some(at))) => {
+                    filter.node = Some(paths.shape.places[at].node);
+                    filter.name = Some(paths.shape.places[at].name.clone());
+                }
+                Some((name, None)) => filter.name = Some(name.to_owned()),
+                None => {}
+            }
+            let here = |task: &kobza_model::TaskRow| {
+                task.task.0 != 0
+                    && wanted.is_none_or(|(_, at)| {
+                        at.is_none_or(|at| paths.at(task.scope, task.node, &task.name) == Some(at))
+                    })
+            };
+            let all: u32 = run.counts.iter().sum();
+            let sort = asked.sort.as_deref().filter(|s| *s != "task");
+            let (mut items, next) = match sort {
+                Some(_) if all <= SORTED && asked.cursor.is_none() => {
+                    (views.list_tasks(run.run, &filter, None, 1000)?.items, None)
+                }
+                _ => {
+                    let page =
+                        views.list_tasks(run.run, &filter, asked.cursor.as_deref(), limit)?;
+                    (page.items, page.next)
+                }
+            };
+            items.retain(|t| here(t));
+            match sort {
+                Some("name") => items.sort_by(|a, b| (&a.name, a.index).cmp(&(&b.name, b.index))),
+                Some("state") => items.sort_by_key(|t| t.state),
+                Some("-started_at") => items.sort_by_key(|t| std::cmp::Reverse(t.started_at)),
+                Some("-duration") => {
+                    items
+                        .sort_by_key(|t| std::cmp::Reverse(view::millis(t.started_at, t.ended_at)));
+                }
+                _ => {}
+            }
+            let total = if asked.cursor.is_none() && next.is_none() {
+                Some(items.len() as u64)
+            } else if asked.q.is_none() {
+                let counts = views.task_counts(run.run)?;
+                let matching = counts.iter().filter(|c| {
+                    (states.is_empty() || states.contains(&c.state))
+                        && filter.name.as_ref().is_none_or(|n| *n == c.name)
+                        && filter.node.is_none_or(|n| Some(n) == c.node)
+                });
+                Some(matching.map(|c| c.tasks).sum())
+            } else {
+                None
+            };
+            let items: Vec<Value> =
+                items.iter().map(|t| view::task(t, &run, &paths, offset)).collect();
+            Ok(json!({"items": items, "next": next, "total": total}))
+        })
+        .await?;
+    Ok(Json(value))
 }
 
 #[derive(Debug, Default, Deserialize)]
+#[serde(default)]
 struct Stop {
     mode: Option<String>,
     reason: Option<String>,
 }
 
+pub(crate) fn body<T: Default + serde::de::DeserializeOwned>(body: &Bytes) -> Result<T, ApiError> {
+    if body.is_empty() {
+        return Ok(T::default());
+    }
+    serde_json::from_slice(body)
+        .map_err(|e| ApiError::bad(format!("the body is not as expected: {e}")))
+}
+
 async fn cancel(
     State(state): State<ApiState>,
     Path(id): Path<String>,
-    body: Bytes,
+    Extension(principal): Extension<Principal>,
+    bytes: Bytes,
 ) -> Result<Json<Value>, ApiError> {
-    let stop: Stop = if body.is_empty() {
-        Stop::default()
-    } else {
-        serde_json::from_slice(&body).map_err(|e| ApiError::bad(e.to_string()))?
-    };
+    let stop: Stop = body(&bytes)?;
     let mode = match stop.mode.as_deref() {
         None | Some("cancel") => StopMode::Cancel,
         Some("stop") => StopMode::Stop,
@@ -252,11 +385,9 @@ async fn cancel(
         }
     };
     let run = run_id(&id)?;
-    state
-        .handle
-        .submit(Command::StopRun { run, mode, reason: stop.reason.unwrap_or_default() })
-        .await?;
-    Ok(Json(view(&load(&state, run).await?)))
+    let reason = stop.reason.unwrap_or_else(|| format!("by {}", principal.name));
+    state.handle.submit(Command::StopRun { run, mode, reason }).await?;
+    Ok(Json(view::run(&load(&state, run).await?)))
 }
 
 async fn pause(
@@ -265,7 +396,7 @@ async fn pause(
 ) -> Result<Json<Value>, ApiError> {
     let run = run_id(&id)?;
     state.handle.submit(Command::PauseRun { run }).await?;
-    Ok(Json(view(&load(&state, run).await?)))
+    Ok(Json(view::run(&load(&state, run).await?)))
 }
 
 async fn resume(
@@ -274,5 +405,109 @@ async fn resume(
 ) -> Result<Json<Value>, ApiError> {
     let run = run_id(&id)?;
     state.handle.submit(Command::ResumeRun { run }).await?;
-    Ok(Json(view(&load(&state, run).await?)))
+    Ok(Json(view::run(&load(&state, run).await?)))
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Rerun {
+    params: Option<Value>,
+    version: Option<String>,
+}
+
+/// A new run with the parameters and the place of an old one.
+async fn rerun(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+    bytes: Bytes,
+) -> Result<(StatusCode, Json<Value>), ApiError> {
+    let asked: Rerun = body(&bytes)?;
+    let old = load(&state, run_id(&id)?).await?;
+    let version = match asked.version.as_deref() {
+        None | Some("same") => Some(old.version.clone()),
+        Some("current") => None,
+        Some(other) => {
+            return Err(ApiError::bad(format!("{other:?} is not a version to run"))
+                .hint("use same or current"));
+        }
+    };
+    let (namespace, name) = (old.namespace.clone(), old.workflow.clone());
+    let stored = state
+        .read(move |v| v.get_workflow(&namespace, &name, version.as_deref()))
+        .await?
+        .ok_or_else(|| crate::workflows::no_workflow(&old.workflow))?;
+    let params = asked.params.unwrap_or(old.params);
+    let params = crate::workflows::checked(&state, &stored.workflow, params)?;
+    let run = RunId(uuid::Uuid::now_v7());
+    let command = Command::StartRun(Box::new(StartRun {
+        run,
+        namespace: old.namespace,
+        workflow: stored.workflow,
+        version: stored.version,
+        params,
+        key: None,
+        trigger: "rerun".to_owned(),
+        interval: old.interval_start.zip(old.interval_end),
+        partition: old.partition,
+        labels: old.labels,
+        parent: None,
+        priority: old.priority,
+        extra: json!({"rerun_of": old.run}),
+    }));
+    state.handle.submit(Submission::from(command)).await?;
+    let row = load(&state, run).await?;
+    Ok((StatusCode::CREATED, Json(json!({"id": run, "state": row.state}))))
+}
+
+#[derive(Debug, Deserialize)]
+struct CompareAsked {
+    runs: String,
+}
+
+/// Runs next to each other, with the outputs of their single tasks.
+async fn compare(
+    State(state): State<ApiState>,
+    Extension(principal): Extension<Principal>,
+    Query(asked): Query<CompareAsked>,
+) -> Result<Json<Value>, ApiError> {
+    let ids: Vec<RunId> =
+        asked.runs.split(',').filter(|t| !t.is_empty()).map(run_id).collect::<Result<_, _>>()?;
+    if ids.is_empty() || ids.len() > 20 {
+        return Err(ApiError::bad("give between one and twenty runs"));
+    }
+    let mut rows = Vec::new();
+    for id in ids {
+        let row = load(&state, id).await?;
+        principal.need(crate::auth::Role::Viewer, Some(&row.namespace))?;
+        rows.push(row);
+    }
+    let shapes = state.shapes.clone();
+    let value = state
+        .read(move |views| {
+            let mut outputs: std::collections::BTreeMap<(String, String), Vec<Value>> =
+                std::collections::BTreeMap::new();
+            for (place, run) in rows.iter().enumerate() {
+                let paths = Paths::read(views, &shapes, run)?;
+                let filter = TaskFilter { hide_instances: true, ..TaskFilter::default() };
+                for task in views.list_tasks(run.run, &filter, None, 200)?.items {
+                    let id = kobza_model::TaskId { run: run.run, task: task.task };
+                    for (key, value) in views.task_outputs(id)? {
+                        if key.starts_with('$') || value.to_string().len() > 4096 {
+                            continue;
+                        }
+                        let values = outputs
+                            .entry((paths.path(&task), key))
+                            .or_insert_with(|| vec![Value::Null; rows.len()]);
+                        values[place] = value;
+                    }
+                }
+            }
+            let outputs: Vec<Value> = outputs
+                .into_iter()
+                .map(|((task, key), values)| json!({"task": task, "key": key, "values": values}))
+                .collect();
+            Ok(json!({"runs": rows.iter().map(view::run).collect::<Vec<_>>(), "outputs": outputs}))
+        })
+        .await?;
+    Ok(Json(value))
 }

@@ -1,14 +1,16 @@
 //! What handlers share.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use kobza_blobs::LogStore;
-use kobza_model::{Json, LimitRow, Timestamp, Workflow};
+use kobza_model::{Json, LimitRow, RunId, TaskId, Timestamp, Workflow};
 use kobza_runtime::Handle;
 use kobza_store::{Store, Views};
 
 use crate::error::{ApiError, Problem};
+use crate::shape::Shapes;
 
 /// A definition as it was read from its source.
 #[derive(Clone, Debug)]
@@ -30,21 +32,45 @@ pub trait Catalog: Send + Sync {
     fn params(&self, workflow: &Workflow, given: Json) -> Result<Json, Vec<Problem>>;
 }
 
-/// Everything that handlers need.
-#[derive(Clone)]
-pub struct ApiState {
+/// What the API is made of.
+pub struct ApiParts {
     pub handle: Handle,
     pub store: Arc<dyn Store>,
     pub views: Arc<dyn Views>,
     pub logs: LogStore,
     pub catalog: Arc<dyn Catalog>,
-    pub started: Instant,
     pub started_at: Timestamp,
     /// Names under which this server may be addressed, without port; loopback names are always
     /// among them.
-    pub hosts: Arc<Vec<String>>,
-    /// `sqlite` or `postgres`, and where.
+    pub hosts: Vec<String>,
+    /// `sqlite` or `postgres`.
     pub store_kind: &'static str,
+    /// Encrypts what is secret.
+    pub vault: Arc<crate::Vault>,
+    /// What starts runs; none in a server that only shows.
+    pub triggers: Option<kobza_triggers::service::TriggerHandle>,
+    /// Listens on loopback addresses only: without accounts its callers are trusted.
+    pub loopback: bool,
+}
+
+/// Everything that handlers need.
+#[derive(Clone)]
+pub struct ApiState {
+    pub(crate) handle: Handle,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) views: Arc<dyn Views>,
+    pub(crate) logs: LogStore,
+    pub(crate) catalog: Arc<dyn Catalog>,
+    pub(crate) started: Instant,
+    pub(crate) started_at: Timestamp,
+    pub(crate) hosts: Arc<Vec<String>>,
+    pub(crate) store_kind: &'static str,
+    pub(crate) vault: Arc<crate::Vault>,
+    pub(crate) triggers: Option<kobza_triggers::service::TriggerHandle>,
+    pub(crate) loopback: bool,
+    pub(crate) shapes: Shapes,
+    pub(crate) names: Names,
+    pub(crate) sessions: crate::auth::Sessions,
 }
 
 impl std::fmt::Debug for ApiState {
@@ -54,6 +80,27 @@ impl std::fmt::Debug for ApiState {
 }
 
 impl ApiState {
+    #[must_use]
+    pub fn new(parts: ApiParts) -> Self {
+        Self {
+            handle: parts.handle,
+            store: parts.store,
+            views: parts.views,
+            logs: parts.logs,
+            catalog: parts.catalog,
+            started: Instant::now(),
+            started_at: parts.started_at,
+            hosts: Arc::new(parts.hosts),
+            store_kind: parts.store_kind,
+            vault: parts.vault,
+            triggers: parts.triggers,
+            loopback: parts.loopback,
+            shapes: Shapes::default(),
+            names: Names::default(),
+            sessions: crate::auth::Sessions::default(),
+        }
+    }
+
     /// Reads on a thread that may wait for the disk.
     pub(crate) async fn read<T: Send + 'static>(
         &self,
@@ -69,5 +116,81 @@ impl ApiState {
                 format!("a read did not finish: {error}"),
             )),
         }
+    }
+
+    /// Wall time minus engine time, in microseconds.
+    pub(crate) fn offset(&self) -> i64 {
+        self.handle.metrics().clock_offset.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    pub(crate) fn triggers(&self) -> Result<&kobza_triggers::service::TriggerHandle, ApiError> {
+        self.triggers.as_ref().ok_or_else(|| {
+            ApiError::new(
+                axum::http::StatusCode::SERVICE_UNAVAILABLE,
+                "no_triggers",
+                "this server runs no triggers",
+            )
+        })
+    }
+
+    /// Commits writes that need no command.
+    pub(crate) async fn write(&self, writes: Vec<kobza_store::Write>) -> Result<(), ApiError> {
+        self.handle.submit(kobza_runtime::Submission { commands: Vec::new(), writes }).await?;
+        Ok(())
+    }
+}
+
+/// Which run: what an event's line says of it.
+#[derive(Clone, Debug)]
+pub(crate) struct RunName {
+    pub(crate) namespace: String,
+    pub(crate) workflow: String,
+}
+
+type TaskName = (String, Option<u32>);
+
+/// Names of runs and tasks, which never change: events carry numbers only.
+#[derive(Clone, Default)]
+pub(crate) struct Names {
+    runs: Arc<Mutex<HashMap<RunId, Option<RunName>>>>,
+    tasks: Arc<Mutex<HashMap<TaskId, Option<TaskName>>>>,
+}
+
+/// Names kept; beyond it all are forgotten.
+const KEPT: usize = 50_000;
+
+fn kept<K: std::hash::Hash + Eq + Copy, V: Clone>(
+    map: &Mutex<HashMap<K, Option<V>>>,
+    key: K,
+    read: impl FnOnce() -> Option<V>,
+) -> Option<V> {
+    if let Ok(map) = map.lock()
+        && let Some(value) = map.get(&key)
+    {
+        return value.clone();
+    }
+    let value = read()?;
+    if let Ok(mut map) = map.lock() {
+        if map.len() >= KEPT {
+            map.clear();
+        }
+        map.insert(key, Some(value.clone()));
+    }
+    Some(value)
+}
+
+impl Names {
+    pub(crate) fn run(&self, views: &dyn Views, run: RunId) -> Option<RunName> {
+        kept(&self.runs, run, || {
+            let row = views.get_run(run).ok().flatten()?;
+            Some(RunName { namespace: row.namespace, workflow: row.workflow })
+        })
+    }
+
+    pub(crate) fn task(&self, views: &dyn Views, task: TaskId) -> Option<TaskName> {
+        kept(&self.tasks, task, || {
+            let row = views.get_task(task).ok().flatten()?;
+            Some((row.name, row.index))
+        })
     }
 }

@@ -1,19 +1,34 @@
-//! Health, readiness, metrics, limits.
+//! Health, metrics, who asks, and what goes on.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
-use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::extract::{Extension, Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
-use serde_json::{Value, json};
+use kobza_model::{RunState, TaskState, Timestamp};
+use kobza_store::{ObjectQuery, RunFilter, TaskFilter, WorkflowFilter, kinds};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
 
+use crate::auth::{ANYWHERE, Principal, Role};
 use crate::error::ApiError;
+use crate::gate::session_cookie;
+use crate::shape::Paths;
 use crate::state::ApiState;
+use crate::view;
+use crate::workflows::Place;
 
 pub(crate) fn routes() -> Router<ApiState> {
-    Router::new().route("/health", get(health)).route("/limits", get(limits))
+    Router::new()
+        .route("/health", get(health))
+        .route("/me", get(me))
+        .route("/session", post(sign_in).delete(sign_out))
+        .route("/namespaces", get(namespaces))
+        .route("/summary", get(summary))
+        .route("/search", get(search))
 }
 
 pub(crate) fn root_routes() -> Router<ApiState> {
@@ -23,22 +38,49 @@ pub(crate) fn root_routes() -> Router<ApiState> {
         .route("/metrics", get(metrics))
 }
 
-async fn health(State(state): State<ApiState>) -> Json<Value> {
+async fn health(State(state): State<ApiState>, headers: HeaderMap) -> Json<Value> {
     let metrics = state.handle.metrics();
     let healthy = metrics.healthy.load(Ordering::Relaxed);
+    let status = if healthy { "ok" } else { "degraded" };
+    // To strangers nothing but whether it works.
+    if state.principal(&headers).await.is_err() {
+        return Json(json!({"status": status}));
+    }
     let last = metrics.last_turn.load(Ordering::Relaxed);
+    let errors = state
+        .read(|v| {
+            v.list_objects(&ObjectQuery {
+                kind: kinds::IMPORT_ERROR,
+                limit: 1000,
+                ..Default::default()
+            })
+        })
+        .await
+        .map_or(0, |page| page.items.len());
+    let mut loops = vec![json!({
+        "name": "runtime",
+        "status": if healthy { "ok" } else { "late" },
+        "last_at": Timestamp(i64::try_from(last).unwrap_or(i64::MAX)),
+        "lag_ms": null, "detail": null,
+    })];
+    if let Some(triggers) = &state.triggers {
+        let found = triggers.list(Some("")).await;
+        loops.push(json!({
+            "name": "triggers",
+            "status": if found.is_ok() { "ok" } else { "stopped" },
+            "last_at": null, "lag_ms": null, "detail": found.err().map(|e| e.to_string()),
+        }));
+    }
     Json(json!({
-        "status": if healthy { "ok" } else { "degraded" },
+        "status": status,
         "version": env!("CARGO_PKG_VERSION"),
         "now": kobza_runtime::wall_now(),
         "started_at": state.started_at,
-        "store": {"kind": state.store_kind},
-        "loops": [{
-            "name": "runtime",
-            "status": if healthy { "ok" } else { "late" },
-            "last_at": kobza_model::Timestamp(i64::try_from(last).unwrap_or(i64::MAX)),
-        }],
+        "uptime_ms": u64::try_from(state.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+        "store": {"kind": state.store_kind, "detail": ""},
+        "loops": loops,
         "last_event": state.handle.next_event().borrow().saturating_sub(1),
+        "workflow_errors": errors,
     }))
 }
 
@@ -52,26 +94,331 @@ async fn ready(State(state): State<ApiState>) -> Response {
     }
 }
 
-async fn metrics(State(state): State<ApiState>) -> Response {
+async fn metrics(State(state): State<ApiState>, headers: HeaderMap) -> Result<Response, ApiError> {
+    state.principal(&headers).await?;
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, kind)], state.handle.metrics().text()).into_response()
+    Ok(([(header::CONTENT_TYPE, kind)], state.handle.metrics().text()).into_response())
 }
 
-async fn limits(State(state): State<ApiState>) -> Result<Json<Value>, ApiError> {
-    let limits = state.handle.query(|engine| engine.limits()).await?;
-    let items: Vec<Value> = limits
-        .iter()
-        .map(|limit| {
-            json!({
-                "name": limit.name,
-                "capacity": limit.capacity,
-                "used": limit.used,
-                "waiting": limit.waiters.len(),
-                "description": limit.description,
-                "holders": limit.holders.iter().take(100).map(|(task, weight)| json!({"task": task.to_string(), "weight": weight})).collect::<Vec<_>>(),
-                "waiters": limit.waiters.iter().take(100).map(ToString::to_string).collect::<Vec<_>>(),
-            })
+async fn all_namespaces(
+    state: &ApiState,
+    principal: &Principal,
+) -> Result<Vec<(String, u64)>, ApiError> {
+    let found = state
+        .read(|views| {
+            let mut found: BTreeMap<String, u64> = BTreeMap::from([("default".to_owned(), 0)]);
+            let mut cursor = None;
+            loop {
+                let page =
+                    views.list_workflows(&WorkflowFilter::default(), cursor.as_deref(), 1000)?;
+                for workflow in page.items {
+                    *found.entry(workflow.namespace).or_default() += 1;
+                }
+                match page.next {
+                    Some(next) => cursor = Some(next),
+                    None => return Ok(found),
+                }
+            }
         })
-        .collect();
+        .await?;
+    Ok(found.into_iter().filter(|(n, _)| principal.role(Some(n)).is_some()).collect())
+}
+
+async fn me(
+    State(state): State<ApiState>,
+    Extension(principal): Extension<Principal>,
+    Query(place): Query<Place>,
+) -> Result<Json<Value>, ApiError> {
+    let names: Vec<String> =
+        all_namespaces(&state, &principal).await?.into_iter().map(|(n, _)| n).collect();
+    let role = principal
+        .role(Some(&place.namespace()))
+        .or_else(|| principal.roles.values().copied().max())
+        .unwrap_or(Role::Viewer);
+    Ok(Json(json!({
+        "name": principal.name, "local": principal.local, "role": role, "namespaces": names,
+        "everywhere": principal.roles.get(ANYWHERE),
+    })))
+}
+
+#[derive(Deserialize)]
+struct Credentials {
+    name: String,
+    password: String,
+}
+
+async fn sign_in(
+    State(state): State<ApiState>,
+    Json(given): Json<Credentials>,
+) -> Result<Response, ApiError> {
+    let name = given.name.clone();
+    let views = state.views.clone();
+    let found = tokio::task::spawn_blocking(move || {
+        crate::auth::sign_in(views.as_ref(), &given.name, &given.password)
+    })
+    .await
+    .map_err(|e| ApiError::bad(e.to_string()))?;
+    if let Err(error) = found {
+        // Guessing is slow on purpose.
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        return Err(error);
+    }
+    let cookie = session_cookie(&state.sessions.begin(&name, kobza_runtime::wall_now()));
+    Ok((StatusCode::NO_CONTENT, [(header::SET_COOKIE, cookie)]).into_response())
+}
+
+async fn sign_out(State(state): State<ApiState>, headers: HeaderMap) -> Response {
+    state.sessions.end(&headers);
+    (StatusCode::NO_CONTENT, [(header::SET_COOKIE, session_cookie(""))]).into_response()
+}
+
+async fn namespaces(
+    State(state): State<ApiState>,
+    Extension(principal): Extension<Principal>,
+) -> Result<Json<Value>, ApiError> {
+    let found = all_namespaces(&state, &principal).await?;
+    let items: Vec<Value> =
+        found.into_iter().map(|(name, n)| json!({"name": name, "workflows": n})).collect();
     Ok(Json(json!({"items": items, "next": null})))
+}
+
+#[derive(Debug, Deserialize)]
+struct SummaryAsked {
+    namespace: Option<String>,
+    hours: Option<i64>,
+}
+
+const HOUR: i64 = 3_600_000_000;
+/// Finished runs that the history counts.
+const HISTORY_RUNS: usize = 20_000;
+
+async fn summary(
+    State(state): State<ApiState>,
+    Query(asked): Query<SummaryAsked>,
+) -> Result<Json<Value>, ApiError> {
+    let namespace =
+        asked.namespace.unwrap_or_else(|| crate::workflows::DEFAULT_NAMESPACE.to_owned());
+    let hours = asked.hours.unwrap_or(24).clamp(1, 24 * 31);
+    let now = kobza_runtime::wall_now();
+    let since = Timestamp((now.0 / HOUR - hours + 1) * HOUR);
+    let (mut upcoming, mut late) = (Vec::new(), Vec::new());
+    if let Some(triggers) = &state.triggers
+        && let Ok(all) = triggers.list(Some(&namespace)).await
+    {
+        let mut due: Vec<_> = all.into_iter().filter_map(|t| Some((t.next?, t))).collect();
+        due.sort_by_key(|(at, _)| *at);
+        for (at, trigger) in &due {
+            let entry = crate::triggers::upcoming_view(trigger, *at);
+            if now.0 - at.0 > 60_000_000 && at.0 > 0 {
+                late.push(json!({
+                    "workflow": trigger.key.workflow, "trigger": crate::triggers::id(&trigger.key),
+                    "due_at": at, "late_ms": (now.0 - at.0) / 1000, "reason": "it has not started yet",
+                }));
+            } else if upcoming.len() < 10 && at.0 > 0 {
+                upcoming.push(entry);
+            }
+        }
+    }
+    let shapes = state.shapes.clone();
+    let value = state
+        .read(move |views| {
+            let spaces = vec![namespace.clone()];
+            let mut runs = Map::new();
+            for (run_state, count) in views.run_totals(&spaces)? {
+                if !run_state.is_finished() {
+                    runs.insert(run_state.as_str().to_owned(), count.into());
+                }
+            }
+            let slots = usize::try_from(hours).unwrap_or(24);
+            let mut history = vec![[0u64; 3]; slots];
+            let ended = [RunState::Succeeded, RunState::Failed, RunState::Cancelled];
+            let filter = RunFilter {
+                namespaces: spaces.clone(),
+                states: ended.to_vec(),
+                // A run that ended in the window may have begun before it.
+                created_from: Some(Timestamp(since.0 - 24 * HOUR)),
+                ..RunFilter::default()
+            };
+            let (mut cursor, mut seen, mut failed) = (None, 0, Vec::new());
+            loop {
+                let page = views.list_runs(&filter, cursor.as_deref(), 1000)?;
+                seen += page.items.len();
+                for run in page.items {
+                    let Some(at) = run.ended_at.filter(|at| *at >= since) else { continue };
+                    let slot = usize::try_from((at.0 - since.0) / HOUR).unwrap_or(0).min(slots - 1);
+                    if let Some(which) = ended.iter().position(|s| *s == run.state) {
+                        history[slot][which] += 1;
+                    }
+                    if run.state == RunState::Failed && failed.len() < 10 {
+                        failed.push(view::run(&run));
+                    }
+                }
+                match page.next {
+                    Some(next) if seen < HISTORY_RUNS => cursor = Some(next),
+                    _ => break,
+                }
+            }
+            for (which, word) in ended.iter().enumerate() {
+                let total: u64 = history.iter().map(|h| h[which]).sum();
+                runs.insert(word.as_str().to_owned(), total.into());
+            }
+            let active = RunFilter {
+                namespaces: spaces,
+                states: vec![RunState::Running, RunState::Paused, RunState::Cancelling, RunState::Queued],
+                ..RunFilter::default()
+            };
+            let live = views.list_runs(&active, None, 1000)?.items;
+            let mut tasks: BTreeMap<&str, u64> = BTreeMap::new();
+            let mut waiting = Vec::new();
+            for run in &live {
+                for (task_state, count) in TaskState::ALL.iter().zip(&run.counts) {
+                    if *count > 0 && !task_state.is_finished() {
+                        *tasks.entry(task_state.as_str()).or_default() += u64::from(*count);
+                    }
+                }
+                let suspended = run.counts.get(TaskState::Suspended as usize).copied().unwrap_or(0);
+                if suspended > 0 && waiting.len() < 10 {
+                    let filter = TaskFilter { states: vec![TaskState::Suspended], hide_summaries: true, ..TaskFilter::default() };
+                    let paths = Paths::read(views, &shapes, run)?;
+                    let left = u32::try_from(10 - waiting.len()).unwrap_or(0);
+                    for task in views.list_tasks(run.run, &filter, None, left)?.items {
+                        waiting.push(view::brief(&task, run, &paths));
+                    }
+                }
+            }
+            let running: Vec<Value> = live.iter().filter(|r| r.state != RunState::Queued).take(10).map(view::run).collect();
+            let query = ObjectQuery { kind: kinds::IMPORT_ERROR, namespace: Some(&namespace), limit: 10, ..Default::default() };
+            let errors: Vec<Value> = views.list_objects(&query)?.items.into_iter().map(|o| json!({
+                "name": o.key, "message": o.value.get("message"), "line": o.value.get("line"),
+            })).collect();
+            let history: Vec<Value> = history.iter().enumerate().map(|(hour, counts)| json!({
+                "at": Timestamp(since.0 + i64::try_from(hour).unwrap_or(0) * HOUR),
+                "succeeded": counts[0], "failed": counts[1], "cancelled": counts[2],
+            })).collect();
+            Ok(json!({
+                "runs": runs, "tasks": tasks, "running": running, "failed": failed, "waiting": waiting,
+                "history": history, "workflow_errors": errors, "late": late, "upcoming": upcoming,
+            }))
+        })
+        .await?;
+    Ok(Json(value))
+}
+
+#[derive(Debug, Deserialize)]
+struct SearchAsked {
+    namespace: Option<String>,
+    q: Option<String>,
+    limit: Option<usize>,
+}
+
+async fn search(
+    State(state): State<ApiState>,
+    Query(asked): Query<SearchAsked>,
+) -> Result<Json<Value>, ApiError> {
+    let namespace =
+        asked.namespace.unwrap_or_else(|| crate::workflows::DEFAULT_NAMESPACE.to_owned());
+    let q = asked.q.unwrap_or_default().trim().to_owned();
+    let limit = asked.limit.unwrap_or(20).clamp(1, 100);
+    let mut found: Vec<Value> = Vec::new();
+    if q.is_empty() {
+        return Ok(Json(json!({"items": found})));
+    }
+    let needle = q.to_lowercase();
+    let hit = |kind: &str, id: &str, title: &str, detail: String, word: Option<&str>| json!({"kind": kind, "id": id, "title": title, "detail": detail, "state": word});
+    let triggers = match &state.triggers {
+        Some(triggers) => triggers.list(Some(&namespace)).await.unwrap_or_default(),
+        None => Vec::new(),
+    };
+    let query = crate::runs::RunsAsked::searching(&namespace, &q).query()?;
+    let (text, shapes, space) = (q.clone(), state.shapes.clone(), namespace.clone());
+    let wanted = needle.clone();
+    let read = state
+        .read(move |views| {
+            let mut found = Vec::new();
+            let each = u32::try_from(limit).unwrap_or(20);
+            let filter = WorkflowFilter {
+                namespaces: vec![space.clone()],
+                search: Some(text.clone()),
+                last_runs: 1,
+                ..Default::default()
+            };
+            for w in views.list_workflows(&filter, None, each)?.items {
+                let last = w.last_runs.first().map(|r| r.state.as_str());
+                found.push(hit(
+                    "workflow",
+                    &w.name,
+                    &w.name,
+                    w.description.unwrap_or_default(),
+                    last,
+                ));
+            }
+            if let Ok(task) = text.parse::<kobza_model::TaskId>()
+                && let Some((task, run)) = views.get_task(task)?.zip(views.get_run(task.run)?)
+                && run.namespace == space
+            {
+                let paths = Paths::read(views, &shapes, &run)?;
+                found.push(hit(
+                    "task",
+                    &text,
+                    &paths.path(&task),
+                    run.workflow,
+                    Some(task.state.as_str()),
+                ));
+            }
+            for run in query.page(views, None, each)?.items {
+                let detail = run.key.clone().unwrap_or_else(|| run.created_at.to_string());
+                found.push(hit(
+                    "run",
+                    &run.run.to_string(),
+                    &run.workflow,
+                    detail,
+                    Some(run.state.as_str()),
+                ));
+            }
+            for asset in
+                views.list_assets(std::slice::from_ref(&space), Some(&text), None, each)?.items
+            {
+                found.push(hit("asset", &asset.name, &asset.name, String::new(), None));
+            }
+            for (kind, word) in [(kinds::CONNECTION, "connection"), (kinds::VARIABLE, "variable")] {
+                let query = ObjectQuery {
+                    kind,
+                    namespace: Some(&space),
+                    limit: 1000,
+                    ..Default::default()
+                };
+                for o in views.list_objects(&query)?.items {
+                    if o.key.to_lowercase().contains(&wanted) {
+                        found.push(hit(word, &o.key, &o.key, String::new(), None));
+                    }
+                }
+            }
+            for l in views.list_limits()? {
+                if l.name.to_lowercase().contains(&wanted) {
+                    found.push(hit(
+                        "limit",
+                        &l.name,
+                        &l.name,
+                        format!("capacity {}", l.capacity),
+                        None,
+                    ));
+                }
+            }
+            Ok(found)
+        })
+        .await?;
+    found.extend(read);
+    for trigger in triggers {
+        if trigger.key.object_key().to_lowercase().contains(&needle) {
+            found.push(hit(
+                "trigger",
+                &crate::triggers::id(&trigger.key),
+                &trigger.key.name,
+                trigger.key.workflow.clone(),
+                None,
+            ));
+        }
+    }
+    found.truncate(limit);
+    Ok(Json(json!({"items": found})))
 }

@@ -1,28 +1,32 @@
-//! Tasks: one, its outputs, why it waits, and what can be done with it.
+//! Tasks: one, its attempts and outputs, and what can be done with it.
 
-use axum::extract::{Path, State};
+use axum::extract::{Extension, Path, State};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use kobza_engine::{ClearOptions, Command, Reply};
-use kobza_model::{Outcome, RunId, TaskId, TaskNo, TaskRow};
+use kobza_engine::Command;
+use kobza_model::{LaunchId, Outcome, TaskId, TaskRow, TaskState, TemplateBody};
+use kobza_store::TaskFilter;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::auth::Principal;
 use crate::error::ApiError;
-use crate::runs::{load, run_id, task_view};
+use crate::graph::fold;
+use crate::runs::load;
+use crate::shape::Paths;
 use crate::state::ApiState;
+use crate::view;
 
 pub(crate) fn routes() -> Router<ApiState> {
     Router::new()
         .route("/tasks/{id}", get(detail))
-        .route("/tasks/{id}/why", get(why))
         .route("/tasks/{id}/attempts", get(attempts))
         .route("/tasks/{id}/outputs", get(outputs))
-        .route("/tasks/{id}/mark", post(mark))
-        .route("/tasks/{id}/cancel", post(cancel))
         .route("/tasks/{id}/approve", post(approve))
-        .route("/runs/{id}/clear", post(clear))
 }
+
+/// Characters of an output that are shown whole.
+const SHOWN_OUTPUT: usize = 64 * 1024;
 
 pub(crate) fn task_id(text: &str) -> Result<TaskId, ApiError> {
     text.parse().map_err(|_| {
@@ -37,19 +41,107 @@ pub(crate) async fn load_task(state: &ApiState, id: TaskId) -> Result<TaskRow, A
         .ok_or_else(|| ApiError::not_found(format!("there is no task {id}")))
 }
 
+/// The text of a body, where it has one.
+fn rendered(spec: &Value) -> Option<Value> {
+    let body = spec.get("body")?.as_object()?;
+    let (kind, body) = body.iter().next()?;
+    let text = |field: &str| body.get(field).and_then(Value::as_str);
+    let (language, text) = match kind.as_str() {
+        "shell" => ("bash", text("command")?),
+        "python" => ("python", text("code").or_else(|| text("function")).or_else(|| text("file"))?),
+        "sql" => ("sql", text("statement")?),
+        "http" => ("text", text("url")?),
+        _ => return None,
+    };
+    Some(json!({"language": language, "text": text}))
+}
+
 async fn detail(
     State(state): State<ApiState>,
     Path(id): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
     let id = task_id(&id)?;
     let task = load_task(&state, id).await?;
-    let values = state.read(move |v| v.task_outputs(id)).await?;
-    let mut value = task_view(&task);
-    value["inputs"] = task.inputs.clone();
-    value["outputs"] = values
-        .iter()
-        .map(|(key, value)| json!({"key": key, "value": value, "truncated": false}))
-        .collect();
+    let run = load(&state, id.run).await?;
+    let (shapes, offset) = (state.shapes.clone(), state.offset());
+    let value = state
+        .read(move |views| {
+            let paths = Paths::read(views, &shapes, &run)?;
+            let shape = &paths.shape;
+            let mut value = view::task(&task, &run, &paths, offset);
+            let at = paths.at(task.scope, task.node, &task.name);
+            let node = at.and_then(|at| shape.node(&shape.places[at]));
+            let leaf = shape.workflow.templates.get(task.template.index()).and_then(|t| match &t.body {
+                TemplateBody::Leaf(leaf) => Some(leaf),
+                TemplateBody::Graph(_) => None,
+            });
+            let spec = leaf.map_or(Value::Null, |l| l.spec.clone());
+            let outputs: Vec<Value> = views
+                .task_outputs(id)?
+                .into_iter()
+                .map(|(key, output)| {
+                    let text = output.to_string();
+                    if text.len() > SHOWN_OUTPUT {
+                        let cut: String = text.chars().take(4096).collect();
+                        json!({"key": key, "value": cut, "truncated": true})
+                    } else {
+                        json!({"key": key, "value": output, "truncated": false})
+                    }
+                })
+                .collect();
+            let counts = if at.is_some() { views.task_counts(run.run)? } else { Vec::new() };
+            let same: Vec<_> = counts
+                .iter()
+                .filter(|c| c.scope == task.scope)
+                .map(|c| (c.scope, c.node, c.name.as_str(), c.state, c.tasks))
+                .collect();
+            let folded = fold(&paths, &same);
+            let neighbour = |places: Vec<usize>| -> Result<Vec<Value>, kobza_store::ViewError> {
+                places
+                    .into_iter()
+                    .map(|p| {
+                        let place = &shape.places[p];
+                        let filter = TaskFilter {
+                            node: Some(place.node), scope: Some(task.scope),
+                            hide_instances: true, ..TaskFilter::default()
+                        };
+                        let one = views.list_tasks(run.run, &filter, None, 1)?.items.into_iter().next();
+                        Ok(json!({
+                            "path": place.path, "name": place.name,
+                            "state": folded.own[p].worst().unwrap_or(TaskState::Pending),
+                            "counts": folded.own[p].json(),
+                            "task": one.map(|t| TaskId { run: t.run, task: t.task }.to_string()),
+                        }))
+                    })
+                    .collect()
+            };
+            let upstream = neighbour(at.map(|at| shape.upstream(at)).unwrap_or_default())?;
+            let downstream = neighbour(at.map(|at| shape.downstream(at)).unwrap_or_default())?;
+            let suspend = spec.pointer("/body/suspend");
+            let approval = suspend.filter(|_| task.state == TaskState::Suspended).map(|s| {
+                json!({
+                    "prompt": s.get("message").cloned().unwrap_or(Value::Null),
+                    "fields": s.get("inputs").cloned().unwrap_or(Value::Null),
+                    "approvers": s.get("approvers"),
+                })
+            });
+            view::merge(&mut value, json!({
+                "attempts": task.attempt,
+                "retry_limit": node.and_then(|n| n.retry.as_ref()).map(|r| r.limit),
+                "timeout_ms": node.and_then(|n| n.attempt_timeout_ms.or(n.timeout_ms)),
+                "rendered": rendered(&spec),
+                "inputs": task.inputs,
+                "outputs": outputs,
+                "spec": spec,
+                "upstream": upstream,
+                "downstream": downstream,
+                "limits": node.map(|n| n.limits.iter().map(|l| json!({"name": l.limit, "units": l.weight})).collect::<Vec<_>>()).unwrap_or_default(),
+                "produces": node.map(|n| n.produces.clone()).unwrap_or_default(),
+                "approval": approval,
+            }));
+            Ok(value)
+        })
+        .await?;
     Ok(Json(value))
 }
 
@@ -63,29 +155,6 @@ async fn outputs(
     Ok(Json(Value::Object(values.into_iter().collect())))
 }
 
-async fn why(
-    State(state): State<ApiState>,
-    Path(id): Path<String>,
-) -> Result<Json<Value>, ApiError> {
-    let id = task_id(&id)?;
-    let task = load_task(&state, id).await?;
-    let reasons = state.handle.query(move |engine| engine.why(id).unwrap_or_default()).await?;
-    let summary = if let Some(first) = reasons.first() {
-        format!("{} is {}: {first}", task.name, task.state)
-    } else {
-        match &task.message {
-            Some(message) => format!("{} is {} ({}): {message}", task.name, task.state, task.cause),
-            None => format!("{} is {}", task.name, task.state),
-        }
-    };
-    Ok(Json(json!({
-        "state": task.state,
-        "cause": task.cause,
-        "summary": summary,
-        "reasons": reasons.iter().map(|text| json!({"text": text})).collect::<Vec<_>>(),
-    })))
-}
-
 async fn attempts(
     State(state): State<ApiState>,
     Path(id): Path<String>,
@@ -97,47 +166,27 @@ async fn attempts(
         rows.retain(|r| r.attempt != task.attempt);
         rows.push(task);
     }
-    let items: Vec<Value> = rows
-        .iter()
-        .map(|r| {
-            json!({
-                "attempt": r.attempt, "launch": r.launch, "state": r.state, "cause": r.cause, "message": r.message,
-                "exit_code": r.exit_code, "created_at": r.ready_at, "started_at": r.started_at, "ended_at": r.ended_at,
+    let logs = state.logs.clone();
+    let items = tokio::task::spawn_blocking(move || -> Vec<Value> {
+        rows.iter()
+            .map(|r| {
+                let launch = LaunchId { run: r.run, task: r.task, launch: r.launch };
+                let mut reader = logs.reader(launch);
+                let bytes = reader.len().unwrap_or(0);
+                let lines = if bytes > 0 { reader.line_count().unwrap_or(0) } else { 0 };
+                json!({
+                    "attempt": r.attempt, "launch": r.launch, "state": r.state, "cause": r.cause,
+                    "message": r.message, "exit_code": r.exit_code,
+                    "created_at": r.ready_at.unwrap_or(r.created_at),
+                    "started_at": r.started_at, "ended_at": r.ended_at, "worker": null,
+                    "log": (bytes > 0).then(|| json!({"lines": lines, "bytes": bytes})),
+                })
             })
-        })
-        .collect();
+            .collect()
+    })
+    .await
+    .map_err(|e| ApiError::bad(e.to_string()))?;
     Ok(Json(json!({"items": items, "next": null})))
-}
-
-#[derive(Debug, Deserialize)]
-struct Mark {
-    state: String,
-}
-
-async fn mark(
-    State(state): State<ApiState>,
-    Path(id): Path<String>,
-    Json(body): Json<Mark>,
-) -> Result<Json<Value>, ApiError> {
-    let id = task_id(&id)?;
-    let outcome = Outcome::from_word(&body.state).ok_or_else(|| {
-        ApiError::bad(format!("{:?} is not a state to mark with", body.state))
-            .hint("use succeeded, failed or skipped")
-    })?;
-    state.handle.submit(Command::Mark { task: id, outcome, by: "api".to_owned() }).await?;
-    Ok(Json(task_view(&load_task(&state, id).await?)))
-}
-
-async fn cancel(
-    State(state): State<ApiState>,
-    Path(id): Path<String>,
-) -> Result<Json<Value>, ApiError> {
-    let id = task_id(&id)?;
-    state
-        .handle
-        .submit(Command::StopTask { task: id, reason: "cancelled by an API call".to_owned() })
-        .await?;
-    Ok(Json(task_view(&load_task(&state, id).await?)))
 }
 
 #[derive(Debug, Deserialize)]
@@ -152,11 +201,15 @@ struct Approve {
 async fn approve(
     State(state): State<ApiState>,
     Path(id): Path<String>,
+    Extension(principal): Extension<Principal>,
     Json(body): Json<Approve>,
 ) -> Result<Json<Value>, ApiError> {
     let id = task_id(&id)?;
     let command = if body.approved {
-        let mut outputs = vec![("approved".to_owned(), Value::Bool(true))];
+        let mut outputs = vec![
+            ("approved".to_owned(), Value::Bool(true)),
+            ("approved_by".to_owned(), principal.name.clone().into()),
+        ];
         if let Some(comment) = body.comment {
             outputs.push(("comment".to_owned(), comment.into()));
         }
@@ -165,54 +218,22 @@ async fn approve(
         }
         Command::ResumeTask { task: id, outputs: Some(outputs), carry: None }
     } else {
-        Command::Mark {
-            task: id,
-            outcome: Outcome::Failed,
-            by: body.comment.unwrap_or_else(|| "not approved".to_owned()),
+        let task = load_task(&state, id).await?;
+        if task.state != TaskState::Suspended {
+            return Err(ApiError::new(
+                axum::http::StatusCode::CONFLICT,
+                "conflict",
+                format!("the task is {}; it waits for nobody", task.state),
+            ));
         }
+        Command::Mark { task: id, outcome: Outcome::Failed, by: principal.name.clone() }
     };
     state.handle.submit(command).await?;
-    Ok(Json(task_view(&load_task(&state, id).await?)))
-}
-
-#[derive(Debug, Default, Deserialize)]
-struct Clear {
-    /// Task ids; empty: the whole run.
-    #[serde(default)]
-    tasks: Vec<String>,
-    #[serde(default)]
-    downstream: bool,
-    #[serde(default)]
-    only_failed: bool,
-}
-
-async fn clear(
-    State(state): State<ApiState>,
-    Path(id): Path<String>,
-    Json(body): Json<Clear>,
-) -> Result<Json<Value>, ApiError> {
-    let run: RunId = run_id(&id)?;
-    load(&state, run).await?;
-    let tasks: Vec<TaskNo> = body
-        .tasks
-        .iter()
-        .map(|t| {
-            task_id(t).and_then(|t| {
-                if t.run == run {
-                    Ok(t.task)
-                } else {
-                    Err(ApiError::bad(format!("{t} is not a task of this run")))
-                }
-            })
-        })
-        .collect::<Result<_, _>>()?;
-    let options = ClearOptions { downstream: body.downstream, only_failed: body.only_failed };
-    let replies = state.handle.submit(Command::Clear { run, tasks, options }).await?;
-    let cleared = match replies.first() {
-        Some(Reply::Cleared(tasks)) => tasks.clone(),
-        _ => Vec::new(),
-    };
-    Ok(Json(
-        json!({"count": cleared.len(), "tasks": cleared.iter().take(200).map(|&task| TaskId { run, task }.to_string()).collect::<Vec<_>>()}),
-    ))
+    let task = load_task(&state, id).await?;
+    let run = load(&state, id.run).await?;
+    let (shapes, offset) = (state.shapes.clone(), state.offset());
+    let value = state
+        .read(move |views| Ok(view::task(&task, &run, &Paths::read(views, &shapes, &run)?, offset)))
+        .await?;
+    Ok(Json(value))
 }

@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 
 use crate::error::{ApiError, Problem};
-use crate::runs::bar;
 use crate::state::ApiState;
+use crate::view::bar;
 
 pub(crate) const DEFAULT_NAMESPACE: &str = "default";
 
@@ -24,6 +24,7 @@ pub(crate) fn routes() -> Router<ApiState> {
         .route("/workflows", get(list).post(put))
         .route("/workflows/{name}", get(detail).patch(change).delete(remove))
         .route("/workflows/{name}/versions", get(versions))
+        .route("/workflows/{name}/versions/{version}", get(version))
         .route("/workflows/{name}/runs", post(start))
 }
 
@@ -45,6 +46,8 @@ struct Asked {
     tag: Option<String>,
     dialect: Option<String>,
     paused: Option<bool>,
+    state: Option<String>,
+    sort: Option<String>,
     cursor: Option<String>,
     limit: Option<u32>,
 }
@@ -61,27 +64,102 @@ async fn list(
         paused: asked.paused,
         last_runs: 20,
     };
-    let limit = asked.limit.unwrap_or(50);
-    let page =
-        state.read(move |v| v.list_workflows(&filter, asked.cursor.as_deref(), limit)).await?;
-    let items: Vec<Value> = page
-        .items
+    let limit = asked.limit.unwrap_or(50).clamp(1, 500);
+    let triggers = match &state.triggers {
+        Some(service) => service.list(filter.namespaces.first().map(String::as_str)).await?,
+        None => Vec::new(),
+    };
+    let (shapes, first) = (state.shapes.clone(), asked.cursor.is_none());
+    let value = state
+        .read(move |views| {
+            let page = views.list_workflows(&filter, asked.cursor.as_deref(), limit)?;
+            let mut items = Vec::new();
+            for w in &page.items {
+                let last = w.last_runs.first().map(|r| r.state.as_str());
+                if asked.state.as_deref().is_some_and(|s| !s.split(',').any(|s| Some(s) == last)) {
+                    continue;
+                }
+                let shape = shapes.get(views, &w.namespace, &w.name, &w.version)?;
+                let own: Vec<_> = triggers.iter().filter(|t| t.key.workflow == w.name).collect();
+                let active: u64 =
+                    w.totals.iter().filter(|(s, _)| !s.is_finished()).map(|(_, n)| *n).sum();
+                items.push(json!({
+                    "namespace": w.namespace, "name": w.name, "dialect": w.dialect,
+                    "version": w.version, "description": w.description, "tags": w.tags,
+                    "paused": w.paused, "task_count": shape.map_or(0, |s| s.task_count()),
+                    "created_at": w.updated_at, "updated_at": w.updated_at, "error": null,
+                    "schedule": schedule(&own), "next_run_at": next_run(&own),
+                    "active_runs": active,
+                    "last_runs": w.last_runs.iter().rev().map(bar).collect::<Vec<_>>(),
+                }));
+            }
+            let key = |v: &Value, field: &str| v[field].as_str().unwrap_or_default().to_owned();
+            match asked.sort.as_deref() {
+                Some("-updated_at") => {
+                    items.sort_by_key(|v| std::cmp::Reverse(key(v, "updated_at")))
+                }
+                Some("next_run_at") => items.sort_by_key(|v| {
+                    let at = key(v, "next_run_at");
+                    (at.is_empty(), at)
+                }),
+                Some("-last_run_at") => items.sort_by_key(|v| {
+                    let last = v["last_runs"].as_array().and_then(|l| l.last());
+                    std::cmp::Reverse(last.map(|r| key(r, "created_at")).unwrap_or_default())
+                }),
+                _ => {}
+            }
+            let mut value = json!({"items": items, "next": page.next});
+            if first {
+                value["facets"] = facets(views, &filter.namespaces)?;
+            }
+            Ok(value)
+        })
+        .await?;
+    Ok(Json(value))
+}
+
+fn schedule(triggers: &[&kobza_triggers::service::TriggerView]) -> Option<String> {
+    let texts: Vec<String> = triggers
         .iter()
-        .map(|w| {
-            json!({
-                "namespace": w.namespace,
-                "name": w.name,
-                "dialect": w.dialect,
-                "version": w.version,
-                "description": w.description,
-                "tags": w.tags,
-                "paused": w.paused,
-                "updated_at": w.updated_at,
-                "last_runs": w.last_runs.iter().rev().map(bar).collect::<Vec<_>>(),
-            })
+        .map(|t| match crate::triggers::zone(t) {
+            Some(zone) if zone != "UTC" => format!("{} {zone}", crate::triggers::text(t)),
+            _ => crate::triggers::text(t),
         })
         .collect();
-    Ok(Json(json!({"items": items, "next": page.next})))
+    (!texts.is_empty()).then(|| texts.join(", "))
+}
+
+fn next_run(triggers: &[&kobza_triggers::service::TriggerView]) -> Option<Timestamp> {
+    triggers.iter().filter_map(|t| t.next).filter(|at| at.0 > 0).min()
+}
+
+/// Tags and dialects of a namespace with how many workflows have them.
+fn facets(
+    views: &dyn kobza_store::Views,
+    namespaces: &[String],
+) -> Result<Value, kobza_store::ViewError> {
+    use std::collections::BTreeMap;
+    let (mut tags, mut dialects): (BTreeMap<String, u64>, BTreeMap<String, u64>) =
+        Default::default();
+    let filter = WorkflowFilter { namespaces: namespaces.to_vec(), ..Default::default() };
+    let mut cursor = None;
+    loop {
+        let page = views.list_workflows(&filter, cursor.as_deref(), 1000)?;
+        for w in page.items {
+            for tag in w.tags {
+                *tags.entry(tag).or_default() += 1;
+            }
+            *dialects.entry(w.dialect).or_default() += 1;
+        }
+        match page.next {
+            Some(next) => cursor = Some(next),
+            None => break,
+        }
+    }
+    let list = |map: BTreeMap<String, u64>| -> Vec<Value> {
+        map.into_iter().map(|(value, count)| json!({"value": value, "count": count})).collect()
+    };
+    Ok(json!({"tags": list(tags), "dialects": list(dialects)}))
 }
 
 #[derive(Debug, Deserialize)]
@@ -117,7 +195,19 @@ async fn put(
     let name = definition.workflow.name.clone();
     let current = state.store.workflow(&namespace, &name, None)?;
     let created = current.is_none_or(|c| c.version != version);
+    kobza_triggers::parse_triggers(&definition.workflow.triggers).map_err(|errors| {
+        let problem = |e: kobza_schedule::ScheduleError| Problem {
+            path: e.field,
+            message: e.message,
+            hint: e.hint,
+            file: None,
+            line: None,
+            column: None,
+        };
+        ApiError::invalid(errors.into_iter().map(problem).collect())
+    })?;
     if !asked.dry_run.unwrap_or(false) {
+        let triggers = definition.workflow.triggers.clone();
         let submission = put_submission(
             definition,
             &namespace,
@@ -125,6 +215,9 @@ async fn put(
             Some(String::from_utf8_lossy(&body).into_owned()),
         );
         state.handle.submit(submission).await?;
+        if let Some(service) = &state.triggers {
+            service.set_workflow(&namespace, &name, &triggers).await?;
+        }
     }
     Ok((StatusCode::CREATED, Json(json!({"name": name, "version": version, "created": created}))))
 }
@@ -176,7 +269,23 @@ async fn detail(
         ..Default::default()
     };
     let runs = state.read(move |v| v.list_runs(&filter, None, 20)).await?;
+    let triggers = crate::triggers::of_workflow(&state, &namespace, &name).await?;
+    let shape = crate::shape::Shape::new(workflow.clone());
+    let (produces, consumes) = shape.assets();
+    let text = |t: &Value, field: &str| t[field].as_str().map(str::to_owned);
+    let next = triggers.iter().filter_map(|t| text(t, "next_at")).min();
+    let schedules: Vec<String> = triggers.iter().filter_map(|t| text(t, "text")).collect();
     Ok(Json(json!({
+        "task_count": shape.task_count(),
+        "error": null,
+        "schedule": (!schedules.is_empty()).then(|| schedules.join(", ")),
+        "next_run_at": next,
+        "active_runs": runs.items.iter().filter(|r| !r.state.is_finished()).count(),
+        "last_params": runs.items.first().map(|r| &r.params),
+        "language": language(stored.source.as_deref()),
+        "timezone": triggers.iter().find_map(|t| text(t, "timezone")),
+        "produces": produces,
+        "consumes": consumes,
         "namespace": namespace,
         "name": name,
         "dialect": workflow.dialect,
@@ -190,12 +299,12 @@ async fn detail(
         "source": stored.source,
         "max_active_runs": workflow.max_active_runs,
         "timeout_ms": workflow.timeout_ms,
-        "triggers": workflow.triggers,
+        "triggers": triggers,
         "last_runs": runs.items.iter().rev().map(bar).collect::<Vec<_>>(),
     })))
 }
 
-fn no_workflow(name: &str) -> ApiError {
+pub(crate) fn no_workflow(name: &str) -> ApiError {
     ApiError::not_found(format!("there is no workflow {name:?}"))
         .hint("names are exact; `GET /api/v1/workflows` lists them")
 }
@@ -213,8 +322,15 @@ async fn change(
 ) -> Result<Json<Value>, ApiError> {
     let namespace = place.namespace();
     state.store.workflow(&namespace, &name, None)?.ok_or_else(|| no_workflow(&name))?;
-    let write = Write::PauseWorkflow { namespace, name: name.clone(), paused: change.paused };
-    state.handle.submit(Submission { commands: Vec::new(), writes: vec![write] }).await?;
+    let write = Write::PauseWorkflow {
+        namespace: namespace.clone(),
+        name: name.clone(),
+        paused: change.paused,
+    };
+    state.write(vec![write]).await?;
+    if let Some(service) = &state.triggers {
+        service.set_workflow_paused(&namespace, &name, change.paused).await?;
+    }
     detail(State(state), Path(name), Query(place)).await
 }
 
@@ -225,8 +341,11 @@ async fn remove(
 ) -> Result<StatusCode, ApiError> {
     let namespace = place.namespace();
     state.store.workflow(&namespace, &name, None)?.ok_or_else(|| no_workflow(&name))?;
-    let write = Write::DeleteWorkflow { namespace, name };
-    state.handle.submit(Submission { commands: Vec::new(), writes: vec![write] }).await?;
+    let write = Write::DeleteWorkflow { namespace: namespace.clone(), name: name.clone() };
+    state.write(vec![write]).await?;
+    if let Some(service) = &state.triggers {
+        service.set_workflow(&namespace, &name, &Value::Null).await?;
+    }
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -283,13 +402,7 @@ async fn start(
         .store
         .workflow(&namespace, &name, body.version.as_deref())?
         .ok_or_else(|| no_workflow(&name))?;
-    let params = if body.params.is_null() { json!({}) } else { body.params };
-    let params = state.catalog.params(&stored.workflow, params).map_err(|mut problems| {
-        for problem in &mut problems {
-            problem.path = prefixed(&problem.path);
-        }
-        ApiError::invalid(problems)
-    })?;
+    let params = checked(&state, &stored.workflow, body.params)?;
     if !(body.labels.is_null() || body.labels.is_object()) {
         return Err(ApiError::invalid(vec![Problem {
             path: "labels".to_owned(),
@@ -329,6 +442,49 @@ async fn start(
             .map_or(kobza_model::RunState::Queued, |r| r.state),
     };
     Ok((StatusCode::CREATED, Json(json!({"id": run, "state": run_state}))))
+}
+
+/// Parameters checked against the workflow's schema, defaults filled in.
+pub(crate) fn checked(
+    state: &ApiState,
+    workflow: &Workflow,
+    params: Value,
+) -> Result<Value, ApiError> {
+    let params = if params.is_null() { json!({}) } else { params };
+    state.catalog.params(workflow, params).map_err(|mut problems| {
+        for problem in &mut problems {
+            problem.path = prefixed(&problem.path);
+        }
+        ApiError::invalid(problems)
+    })
+}
+
+fn language(source: Option<&str>) -> &'static str {
+    match source.map(str::trim_start) {
+        Some(text) if text.starts_with('{') => "json",
+        _ => "yaml",
+    }
+}
+
+async fn version(
+    State(state): State<ApiState>,
+    Path((name, version)): Path<(String, String)>,
+    Query(place): Query<Place>,
+) -> Result<Json<Value>, ApiError> {
+    let namespace = place.namespace();
+    let wanted = name.clone();
+    let found = state
+        .read(move |v| {
+            let current = v.get_workflow(&namespace, &wanted, None)?;
+            Ok(v.get_workflow(&namespace, &wanted, Some(&version))?.zip(current))
+        })
+        .await?;
+    let (stored, current) = found.ok_or_else(|| no_workflow(&name))?;
+    Ok(Json(json!({
+        "version": stored.version, "created_at": stored.created_at,
+        "current": stored.version == current.version, "source": stored.source,
+        "language": language(stored.source.as_deref()), "params": stored.workflow.params,
+    })))
 }
 
 fn prefixed(path: &str) -> String {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use kobza_api::{Catalog, Definition, Problem};
+use kobza_api::{Catalog, Definition, Problem, Vault};
 use kobza_blobs::LogStore;
 use kobza_dialect_native::{Diagnostic, NativeDialect, Options};
 use kobza_engine::EngineOptions;
@@ -20,6 +20,7 @@ pub(crate) struct Host {
     pub(crate) handle: Handle,
     pub(crate) store: Arc<SqliteStore>,
     pub(crate) logs: LogStore,
+    pub(crate) vault: Arc<Vault>,
     runtime: Runtime,
     _executor: Arc<ProcessExecutor>,
 }
@@ -57,6 +58,9 @@ impl Host {
         let data = std::fs::canonicalize(&options.data)?;
         let logs = log_store(&data);
         let argo = crate::argo::dialect(exe.clone(), &data);
+        let vault = Vault::open(&data).map_err(|e| Failure::new(e.to_string()))?;
+        let vault = Arc::new(vault);
+        let (lookup_vault, lookup_store) = (vault.clone(), store.clone());
         let (handle, inbox) = channel();
         let executor = ProcessExecutor::start(
             ProcessOptions {
@@ -86,13 +90,15 @@ impl Host {
                 owner: format!("kobza, process {}", std::process::id()),
                 store: store.clone(),
                 dialects: vec![native, Arc::new(kobza_dialect_luigi::LuigiDialect), Arc::new(argo)],
-                lookup: None,
+                lookup: Some(Arc::new(move |kind, namespace, name| {
+                    lookup_vault.lookup(lookup_store.as_ref(), kind, namespace, name)
+                })),
             },
             &handle,
             inbox,
             executors,
         )?;
-        Ok(Self { handle, store, logs, runtime, _executor: executor })
+        Ok(Self { handle, store, logs, vault, runtime, _executor: executor })
     }
 
     /// Whether the loop has ended by itself: it lost its store.

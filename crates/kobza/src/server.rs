@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use kobza_api::{ApiState, router};
+use kobza_api::{ApiParts, ApiState, Catalog as _, router};
 use kobza_engine::Command;
 use kobza_runtime::{Submission, wall_now};
 use kobza_store::Write;
@@ -15,15 +15,7 @@ use crate::failure::Failure;
 
 pub(crate) fn server(args: ServerArgs) -> Result<(), Failure> {
     let started = Instant::now();
-    if !args.listen.ip().is_loopback() {
-        return Err(Failure::hint(
-            format!(
-                "{} is not a loopback address, and this server has no authentication",
-                args.listen
-            ),
-            "listen on 127.0.0.1 and put an authenticating proxy in front",
-        ));
-    }
+    let loopback = args.listen.ip().is_loopback();
     tracing_subscriber::fmt()
         .with_env_filter(
             tracing_subscriber::EnvFilter::try_from_env("KOBZA_LOG")
@@ -46,30 +38,61 @@ pub(crate) fn server(args: ServerArgs) -> Result<(), Failure> {
         base_folder: args.workflows.clone().map(std::fs::canonicalize).transpose()?,
         api_url: Some(format!("http://{address}")),
     })?;
+    let accounts =
+        kobza_api::accounts_exist(host.store.as_ref()).map_err(|e| Failure::new(e.to_string()))?;
+    if !loopback && !accounts {
+        host.stop()?;
+        return Err(Failure::hint(
+            format!("{} is not a loopback address, and there are no accounts", args.listen),
+            "listen on 127.0.0.1, add a user (POST /api/v1/users) or a token, then listen here",
+        ));
+    }
     if let Some(folder) = &args.workflows {
         load(&host, folder)?;
     }
     if let Some(keep) = args.keep {
         crate::upkeep::retain(host.handle.clone(), host.store.clone(), host.logs.clone(), keep)?;
     }
+    let triggers = kobza_triggers::service::start(kobza_triggers::service::TriggerOptions {
+        runtime: host.handle.clone(),
+        views: host.store.clone(),
+        prepare: Arc::new(|workflow, given| {
+            Dialects.params(workflow, given).map_err(|problems| {
+                let texts: Vec<String> =
+                    problems.iter().map(|p| format!("{}: {}", p.path, p.message)).collect();
+                texts.join("; ")
+            })
+        }),
+        clock: Arc::new(wall_now),
+    })
+    .map_err(|e| Failure::new(format!("triggers: {e}")))?;
     let luigi = crate::luigi::router(
         host.handle.clone(),
         crate::luigi::config(args.luigi_config.as_deref())?,
         args.luigi_test_hooks,
     );
     let argo = crate::argo::router(&host);
-    let state = ApiState {
+    let state = ApiState::new(ApiParts {
         handle: host.handle.clone(),
         store: host.store.clone(),
         views: host.store.clone(),
         logs: host.logs.clone(),
         catalog: Arc::new(Dialects),
-        started,
         started_at: wall_now(),
-        hosts: Arc::new(Vec::new()),
+        hosts: if loopback { Vec::new() } else { vec!["*".to_owned()] },
         store_kind: "sqlite",
+        vault: host.vault.clone(),
+        triggers: Some(triggers.clone()),
+        loopback,
+    });
+    let access = if accounts {
+        "sign in, or use a token"
+    } else {
+        "everything is allowed to local users, there are no accounts"
     };
-    tracing::info!(%address, data = %args.data.display(), took_ms = started.elapsed().as_millis(), "ready: everything is allowed to local users, there are no accounts");
+    tracing::info!(%address, data = %args.data.display(), took_ms = started.elapsed().as_millis(), "ready: {access}");
+    let luigi = kobza_api::protect(luigi, &state, kobza_api::Role::Operator);
+    let argo = kobza_api::protect(argo, &state, kobza_api::Role::Operator);
     let served = tokio.block_on(async {
         let app = axum::Router::new().nest("/luigi", luigi).nest("/argo", argo).merge(router(state));
         tokio::select! {
@@ -79,6 +102,7 @@ pub(crate) fn server(args: ServerArgs) -> Result<(), Failure> {
         }
     });
     tracing::info!("stopping; tasks that run go on in their shim");
+    tokio.block_on(triggers.stop());
     host.stop()?;
     served
 }

@@ -1,6 +1,6 @@
 //! Figures of the loop, as Prometheus wants them.
 
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -34,6 +34,8 @@ pub struct Metrics {
     pub healthy: AtomicBool,
     /// Wall time of the last turn of the loop, in microseconds.
     pub last_turn: AtomicU64,
+    /// Wall time minus engine time at the last turn, in microseconds: shows timers as wall times.
+    pub clock_offset: AtomicI64,
     registry: Registry,
 }
 
@@ -76,6 +78,7 @@ impl Default for Metrics {
             phases,
             healthy: AtomicBool::new(true),
             last_turn: AtomicU64::new(0),
+            clock_offset: AtomicI64::new(0),
             registry,
         }
     }

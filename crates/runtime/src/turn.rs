@@ -238,6 +238,7 @@ impl Turner {
         let started = Instant::now();
         let now = self.clock.now();
         self.metrics.last_turn.store(u64::try_from(now.wall.0).unwrap_or(0), Ordering::Relaxed);
+        self.metrics.clock_offset.store(now.wall.0 - now.engine.0, Ordering::Relaxed);
         let mut owed = Owed::default();
         let mut messages = 0;
         if self.engine.next_timer().is_some_and(|due| due <= now.engine) {

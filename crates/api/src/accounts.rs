@@ -1,0 +1,230 @@
+//! People, tokens, and the audit log.
+
+use std::collections::BTreeMap;
+
+use axum::extract::{Extension, Path, Query, State};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get};
+use axum::{Json, Router};
+use kobza_model::Timestamp;
+use kobza_store::{ObjectQuery, Write, kinds};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::auth::{Principal, Role, TokenRow, UserRow, hash_password, new_token};
+use crate::error::ApiError;
+use crate::gate::SECRET_ANSWER;
+use crate::objects::{ListAsked, objects, put_object};
+use crate::state::ApiState;
+
+pub(crate) fn routes() -> Router<ApiState> {
+    Router::new()
+        .route("/users", get(users).post(put_user))
+        .route("/users/{name}", delete(delete_user))
+        .route("/tokens", get(tokens).post(make_token))
+        .route("/tokens/{id}", delete(delete_token))
+        .route("/audit", get(audit))
+}
+
+async fn users(
+    State(state): State<ApiState>,
+    Query(asked): Query<ListAsked>,
+) -> Result<Json<Value>, ApiError> {
+    let (items, next) = objects(&state, kinds::USER, Some(String::new()), asked).await?;
+    let items: Vec<Value> = items
+        .into_iter()
+        .filter_map(|o| serde_json::from_value::<UserRow>(o.value).ok())
+        .map(|u| json!({"name": u.name, "roles": u.roles, "created_at": u.created_at, "disabled": u.disabled}))
+        .collect();
+    Ok(Json(json!({"items": items, "next": next})))
+}
+
+#[derive(Deserialize)]
+struct UserBody {
+    name: String,
+    password: String,
+    roles: BTreeMap<String, Role>,
+}
+
+/// The row of a new person, as a write. Also for the command line, before any account exists.
+pub fn user_write(
+    name: &str,
+    password: &str,
+    roles: BTreeMap<String, Role>,
+) -> Result<Write, ApiError> {
+    kobza_model::validate_name(name).map_err(|e| ApiError::bad(format!("name: {e}")))?;
+    if name.contains(':') {
+        return Err(ApiError::bad("a person's name has no colon"));
+    }
+    if roles.is_empty() {
+        return Err(ApiError::bad("roles: at least one namespace with a role")
+            .hint("{\"default\": \"viewer\"}; * means everywhere"));
+    }
+    let row = UserRow {
+        name: name.to_owned(),
+        password: hash_password(password)?,
+        roles,
+        created_at: kobza_runtime::wall_now(),
+        disabled: false,
+    };
+    let value = serde_json::to_value(row).map_err(|e| ApiError::bad(e.to_string()))?;
+    Ok(Write::PutObject {
+        kind: kinds::USER,
+        namespace: String::new(),
+        key: name.to_owned(),
+        value: Some(value),
+    })
+}
+
+async fn put_user(
+    State(state): State<ApiState>,
+    Json(body): Json<UserBody>,
+) -> Result<(StatusCode, Json<Value>), ApiError> {
+    let (name, roles) = (body.name.clone(), body.roles.clone());
+    let write =
+        tokio::task::spawn_blocking(move || user_write(&body.name, &body.password, body.roles))
+            .await
+            .map_err(|e| ApiError::bad(e.to_string()))??;
+    state.write(vec![write]).await?;
+    Ok((StatusCode::CREATED, Json(json!({"name": name, "roles": roles}))))
+}
+
+async fn delete_user(
+    State(state): State<ApiState>,
+    Path(name): Path<String>,
+) -> Result<StatusCode, ApiError> {
+    let wanted = name.clone();
+    state
+        .read(move |v| v.get_object(kinds::USER, "", &wanted))
+        .await?
+        .ok_or_else(|| ApiError::not_found(format!("there is no user {name:?}")))?;
+    put_object(&state, kinds::USER, "", &name, None).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn tokens(
+    State(state): State<ApiState>,
+    Query(asked): Query<ListAsked>,
+) -> Result<Json<Value>, ApiError> {
+    let (items, next) = objects(&state, kinds::TOKEN, Some(String::new()), asked).await?;
+    let items: Vec<Value> = items
+        .into_iter()
+        .filter_map(|o| serde_json::from_value::<TokenRow>(o.value).ok())
+        .map(|t| {
+            json!({
+                "id": t.id, "name": t.name, "user": t.user, "role": t.role, "namespace": t.namespace,
+                "created_at": t.created_at, "expires_at": t.expires_at, "last_used_at": null,
+            })
+        })
+        .collect();
+    Ok(Json(json!({"items": items, "next": next})))
+}
+
+#[derive(Deserialize)]
+struct TokenBody {
+    name: String,
+    role: Role,
+    namespace: Option<String>,
+    expires_at: Option<Timestamp>,
+}
+
+/// A new token: its text and the write that keeps its hash.
+pub fn token_write(
+    name: &str,
+    role: Role,
+    namespace: Option<String>,
+    expires_at: Option<Timestamp>,
+) -> Result<(String, TokenRow, Write), ApiError> {
+    kobza_model::validate_name(name).map_err(|e| ApiError::bad(format!("name: {e}")))?;
+    let (text, key) = new_token();
+    let row = TokenRow {
+        id: uuid::Uuid::now_v7().to_string(),
+        name: name.to_owned(),
+        user: None,
+        role,
+        namespace: namespace.filter(|n| n != crate::auth::ANYWHERE),
+        created_at: kobza_runtime::wall_now(),
+        expires_at,
+    };
+    let value = serde_json::to_value(&row).map_err(|e| ApiError::bad(e.to_string()))?;
+    let write =
+        Write::PutObject { kind: kinds::TOKEN, namespace: String::new(), key, value: Some(value) };
+    Ok((text, row, write))
+}
+
+async fn make_token(
+    State(state): State<ApiState>,
+    Extension(_principal): Extension<Principal>,
+    Json(body): Json<TokenBody>,
+) -> Result<Response, ApiError> {
+    let (text, row, write) = token_write(&body.name, body.role, body.namespace, body.expires_at)?;
+    state.write(vec![write]).await?;
+    let answer = Json(json!({
+        "id": row.id, "name": row.name, "role": row.role, "namespace": row.namespace,
+        "created_at": row.created_at, "expires_at": row.expires_at, "token": text,
+    }));
+    let mark = (HeaderName::from_static(SECRET_ANSWER), HeaderValue::from_static("1"));
+    Ok((StatusCode::CREATED, [mark], answer).into_response())
+}
+
+async fn delete_token(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+) -> Result<StatusCode, ApiError> {
+    let asked = ListAsked { q: None, cursor: None, limit: Some(500) };
+    let (items, _) = objects(&state, kinds::TOKEN, Some(String::new()), asked).await?;
+    let found =
+        items.into_iter().find(|o| o.value.get("id").and_then(Value::as_str) == Some(id.as_str()));
+    let found = found.ok_or_else(|| ApiError::not_found("there is no such token"))?;
+    put_object(&state, kinds::TOKEN, "", &found.key, None).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+#[derive(Debug, Deserialize)]
+struct AuditAsked {
+    principal: Option<String>,
+    action: Option<String>,
+    q: Option<String>,
+    cursor: Option<String>,
+    limit: Option<u32>,
+}
+
+async fn audit(
+    State(state): State<ApiState>,
+    Query(asked): Query<AuditAsked>,
+) -> Result<Json<Value>, ApiError> {
+    let (cursor, limit) = (asked.cursor.clone(), asked.limit.unwrap_or(100).clamp(1, 500));
+    let page = state
+        .read(move |views| {
+            views.list_objects(&ObjectQuery {
+                kind: kinds::AUDIT,
+                namespace: Some(""),
+                prefix: "",
+                descending: true,
+                cursor: cursor.as_deref(),
+                limit,
+            })
+        })
+        .await?;
+    let needle = asked.q.unwrap_or_default().to_lowercase();
+    let is = |value: &Value, field: &str, wanted: &Option<String>| {
+        wanted.as_ref().is_none_or(|w| value.get(field).and_then(Value::as_str) == Some(w.as_str()))
+    };
+    let items: Vec<Value> = page
+        .items
+        .into_iter()
+        .filter(|o| {
+            is(&o.value, "principal", &asked.principal) && is(&o.value, "action", &asked.action)
+        })
+        .filter(|o| needle.is_empty() || o.value.to_string().to_lowercase().contains(&needle))
+        .map(|o| {
+            let seq = o.key.split('-').next().and_then(|h| u64::from_str_radix(h, 16).ok());
+            let mut value = o.value;
+            value["seq"] = seq.into();
+            value["detail"] = json!({"status": value.get("status")});
+            value
+        })
+        .collect();
+    Ok(Json(json!({"items": items, "next": page.next})))
+}

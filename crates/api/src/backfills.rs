@@ -1,0 +1,374 @@
+//! Backfills: many runs of one workflow as one thing.
+
+use axum::extract::{Extension, Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use kobza_model::{RunState, Timestamp};
+use kobza_store::{ObjectQuery, RunFilter, Views, kinds};
+use kobza_triggers::TriggerKind;
+use kobza_triggers::backfill::{
+    BackfillItem, BackfillRow, BackfillSpec, BackfillState, ItemOutcome, ItemRow, Only, Order,
+};
+use kobza_triggers::service::BackfillAction;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::auth::Principal;
+use crate::error::ApiError;
+use crate::state::ApiState;
+use crate::workflows::Place;
+
+pub(crate) fn routes() -> Router<ApiState> {
+    Router::new()
+        .route("/backfills", get(list).post(make))
+        .route("/backfills/{id}", get(detail))
+        .route("/backfills/{id}/slots", get(slots))
+        .route("/backfills/{id}/pause", post(pause))
+        .route("/backfills/{id}/resume", post(resume))
+        .route("/backfills/{id}/cancel", post(cancel))
+        .route("/backfills/{id}/retry_failed", post(retry_failed))
+}
+
+/// Items that a preview tells of one by one.
+const TOLD: usize = 200;
+
+fn view(namespace: &str, row: &BackfillRow) -> Value {
+    let state = match row.state {
+        BackfillState::Running | BackfillState::Cancelling => "running",
+        BackfillState::Paused => "paused",
+        BackfillState::Cancelled => "cancelled",
+        BackfillState::Succeeded => "succeeded",
+        BackfillState::Failed => "failed",
+    };
+    let only = match row.spec.only {
+        Only::All => "all",
+        Only::Missing => "missing",
+        Only::Failed => "failed",
+    };
+    let order = if row.spec.order == Order::NewestFirst { "descending" } else { "ascending" };
+    let counts = json!({
+        "pending": row.total.saturating_sub(row.next) + row.again.len() as u64,
+        "running": row.active.len(), "succeeded": row.succeeded, "failed": row.failed,
+        "skipped": row.skipped, "cancelled": row.cancelled,
+    });
+    json!({
+        "id": row.id, "namespace": namespace, "workflow": row.spec.workflow, "state": state,
+        "from": row.spec.from, "to": row.spec.to,
+        "partitions": row.spec.partitions.as_ref().map(|_| row.total),
+        "order": order, "parallelism": row.spec.parallelism, "only": only, "params": row.spec.params,
+        "total": row.total, "counts": counts, "created_at": row.created_at,
+        "created_by": row.created_by, "ended_at": row.ended_at,
+        "message": (row.state == BackfillState::Cancelling).then_some("its runs are being cancelled"),
+    })
+}
+
+/// The namespace of a backfill by its id.
+pub(crate) async fn namespace_of(state: &ApiState, id: &str) -> Result<String, ApiError> {
+    let wanted = id.to_owned();
+    let page = state
+        .read(move |views| {
+            views.list_objects(&ObjectQuery {
+                kind: kinds::BACKFILL,
+                prefix: &wanted,
+                limit: 1,
+                ..Default::default()
+            })
+        })
+        .await?;
+    let found = page.items.into_iter().find(|o| o.key == id);
+    found.map(|o| o.namespace).ok_or_else(|| ApiError::not_found("there is no such backfill"))
+}
+
+#[derive(Debug, Deserialize)]
+struct Asked {
+    workflow: Option<String>,
+    state: Option<String>,
+    cursor: Option<usize>,
+    limit: Option<usize>,
+}
+
+async fn list(
+    State(state): State<ApiState>,
+    Query(place): Query<Place>,
+    Query(asked): Query<Asked>,
+) -> Result<Json<Value>, ApiError> {
+    let namespace = place.namespace();
+    let all: Vec<Value> = state
+        .triggers()?
+        .backfills(&namespace)
+        .await?
+        .iter()
+        .filter(|r| asked.workflow.as_ref().is_none_or(|w| r.spec.workflow == *w))
+        .map(|r| view(&namespace, r))
+        .filter(|v| asked.state.as_deref().is_none_or(|s| s.split(',').any(|s| v["state"] == s)))
+        .collect();
+    let (from, limit) = (asked.cursor.unwrap_or(0), asked.limit.unwrap_or(50).clamp(1, 500));
+    let next = (from + limit < all.len()).then(|| (from + limit).to_string());
+    let total = all.len();
+    let items: Vec<Value> = all.into_iter().skip(from).take(limit).collect();
+    Ok(Json(json!({"items": items, "next": next, "total": total})))
+}
+
+async fn load(state: &ApiState, id: &str) -> Result<(String, BackfillRow), ApiError> {
+    let namespace = namespace_of(state, id).await?;
+    let row = state.triggers()?.backfill(&namespace, id).await?;
+    row.map(|r| (namespace, r)).ok_or_else(|| ApiError::not_found("there is no such backfill"))
+}
+
+async fn detail(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, ApiError> {
+    let (namespace, row) = load(&state, &id).await?;
+    Ok(Json(view(&namespace, &row)))
+}
+
+#[derive(Debug, Deserialize)]
+struct SlotsAsked {
+    state: Option<String>,
+    cursor: Option<u64>,
+    limit: Option<u64>,
+}
+
+async fn slots(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+    Query(asked): Query<SlotsAsked>,
+) -> Result<Json<Value>, ApiError> {
+    let (namespace, row) = load(&state, &id).await?;
+    let limit = asked.limit.unwrap_or(100).clamp(1, 500);
+    let value = state
+        .read(move |views| {
+            let items = row
+                .spec
+                .items(row.created_at)
+                .map_err(|e| kobza_store::StoreError(e.to_string()))?;
+            let newest_first = row.spec.order == Order::NewestFirst;
+            let mut position = asked.cursor.unwrap_or(0);
+            let mut shown = Vec::new();
+            while position < row.total && (shown.len() as u64) < limit {
+                let Some(item) = items.get(position, newest_first) else { break };
+                let key = format!("{}/{position:010}", row.id);
+                let known: Option<ItemRow> = views
+                    .get_object(kinds::BACKFILL, &namespace, &key)?
+                    .and_then(|o| serde_json::from_value(o.value).ok());
+                let word = match known.as_ref().map(|k| k.outcome) {
+                    None => "pending",
+                    Some(ItemOutcome::Running) => "running",
+                    Some(ItemOutcome::Succeeded) => "succeeded",
+                    Some(ItemOutcome::Failed) => "failed",
+                    Some(ItemOutcome::Cancelled) => "cancelled",
+                    Some(ItemOutcome::Skipped) => "skipped",
+                };
+                position += 1;
+                if asked.state.as_deref().is_none_or(|s| s.split(',').any(|s| s == word)) {
+                    let (start, end) = item.interval.unzip();
+                    shown.push(json!({
+                        "slot": end, "interval_start": start, "interval_end": end,
+                        "partition": item.partition, "run": known.as_ref().and_then(|k| k.run),
+                        "state": word, "reason": known.map(|k| k.reason),
+                    }));
+                }
+            }
+            let next = (position < row.total).then(|| position.to_string());
+            Ok(json!({"items": shown, "next": next, "total": row.total}))
+        })
+        .await?;
+    Ok(Json(value))
+}
+
+#[derive(Debug, Deserialize)]
+struct Body {
+    workflow: String,
+    from: Option<String>,
+    to: Option<String>,
+    partitions: Option<Vec<String>>,
+    order: Option<String>,
+    parallelism: Option<u32>,
+    only: Option<String>,
+    #[serde(default)]
+    params: Value,
+    schedule: Option<Value>,
+    #[serde(default)]
+    dry_run: bool,
+}
+
+impl Body {
+    /// The service's spec. Without a schedule of its own it goes by the workflow's.
+    async fn spec(&self, state: &ApiState, namespace: &str) -> Result<BackfillSpec, ApiError> {
+        let order = match self.order.as_deref() {
+            None | Some("ascending") => "oldest_first",
+            Some("descending") => "newest_first",
+            Some(other) => {
+                return Err(ApiError::bad(format!("{other:?} is not an order"))
+                    .hint("use ascending or descending"));
+            }
+        };
+        let mut spec = json!({
+            "workflow": self.workflow, "order": order, "parallelism": self.parallelism.unwrap_or(10),
+            "only": self.only.as_deref().unwrap_or("all"), "params": self.params,
+        });
+        if let Some(keys) = &self.partitions {
+            spec["partitions"] = json!({"definition": {"static": keys}, "set": "*"});
+        } else {
+            let schedule = match &self.schedule {
+                Some(schedule) => schedule.clone(),
+                None => state
+                    .triggers()?
+                    .list(Some(namespace))
+                    .await?
+                    .into_iter()
+                    .find(|t| {
+                        t.key.workflow == self.workflow
+                            && matches!(t.spec.kind, TriggerKind::Schedule(_))
+                    })
+                    .map(|t| only_schedule(&t.row.spec))
+                    .ok_or_else(|| {
+                        ApiError::new(
+                            StatusCode::UNPROCESSABLE_ENTITY,
+                            "invalid",
+                            format!("{:?} has no schedule to go by", self.workflow),
+                        )
+                        .hint("give partitions, or a schedule such as {\"cron\": \"0 0 * * *\"}")
+                    })?,
+            };
+            spec["schedule"] = schedule;
+            spec["from"] = json!(self.from);
+            spec["to"] = json!(self.to);
+        }
+        BackfillSpec::parse(&spec)
+            .map_err(|e| ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", e.to_string()))
+    }
+}
+
+/// A trigger's definition without what is not about time.
+fn only_schedule(spec: &Value) -> Value {
+    match spec.as_object() {
+        Some(fields) => fields
+            .iter()
+            .filter(|(key, _)| kobza_schedule::Schedule::FIELDS.contains(&key.as_str()))
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect::<serde_json::Map<_, _>>()
+            .into(),
+        None => spec.clone(),
+    }
+}
+
+/// The newest run of a piece.
+fn existing(
+    views: &dyn Views,
+    namespace: &str,
+    workflow: &str,
+    item: &BackfillItem,
+) -> Result<Option<kobza_model::RunRow>, kobza_store::ViewError> {
+    let filter = RunFilter {
+        namespaces: vec![namespace.to_owned()],
+        workflow: Some(workflow.to_owned()),
+        partition: item.partition.clone(),
+        ..RunFilter::default()
+    };
+    if item.partition.is_some() {
+        return Ok(views.list_runs(&filter, None, 1)?.items.into_iter().next());
+    }
+    let page = views.list_runs(&filter, None, 1000)?;
+    Ok(page.items.into_iter().find(|r| {
+        item.interval.is_some_and(|(s, e)| r.interval_start == Some(s) && r.interval_end == Some(e))
+    }))
+}
+
+async fn make(
+    State(state): State<ApiState>,
+    Extension(principal): Extension<Principal>,
+    Query(place): Query<Place>,
+    Json(body): Json<Body>,
+) -> Result<Response, ApiError> {
+    let namespace = place.namespace();
+    let spec = body.spec(&state, &namespace).await?;
+    if !body.dry_run {
+        let id = uuid::Uuid::now_v7().to_string();
+        let row = state.triggers()?.create_backfill(&namespace, &id, spec, &principal.name).await?;
+        return Ok((StatusCode::CREATED, Json(view(&namespace, &row))).into_response());
+    }
+    let preview = state.triggers()?.preview_backfill(&namespace, spec.clone()).await?;
+    let value = state
+        .read(move |views| {
+            let items = spec.items(kobza_runtime::wall_now()).map_err(|e| kobza_store::StoreError(e.to_string()))?;
+            let newest_first = spec.order == Order::NewestFirst;
+            let mut told = Vec::new();
+            let (mut create, mut skip, mut rerun) = (0u64, 0u64, 0u64);
+            for position in 0..preview.total.min(TOLD as u64) {
+                let Some(item) = items.get(position, newest_first) else { break };
+                let old = existing(views, &namespace, &spec.workflow, &item)?;
+                let failed = old.as_ref().is_some_and(|r| matches!(r.state, RunState::Failed | RunState::Cancelled));
+                let action = match (spec.only, &old) {
+                    (Only::All, None) | (Only::Missing, None) => "create",
+                    (Only::All, Some(_)) => "rerun",
+                    (Only::Missing | Only::Failed, Some(_)) if failed => "rerun",
+                    _ => "skip",
+                };
+                match action {
+                    "create" => create += 1,
+                    "rerun" => rerun += 1,
+                    _ => skip += 1,
+                }
+                let (start, end): (Option<Timestamp>, Option<Timestamp>) = item.interval.unzip();
+                told.push(json!({
+                    "interval_start": start, "interval_end": end, "partition": item.partition,
+                    "existing": old.map(|r| json!({"run": r.run, "state": r.state})), "action": action,
+                }));
+            }
+            let beyond = preview.total.saturating_sub(told.len() as u64);
+            let mut warnings = Vec::new();
+            if beyond > 0 {
+                // What lies beyond is counted by the service, not looked at one by one.
+                let more = preview.runs.saturating_sub(create + rerun);
+                create += more;
+                skip += beyond.saturating_sub(more);
+                if !preview.exact {
+                    warnings.push("there are too many to look at each: the counts are a lower bound".to_owned());
+                }
+            }
+            Ok(json!({
+                "count": preview.total, "items": told, "truncated": beyond > 0,
+                "counts": {"create": create, "skip": skip, "rerun": rerun}, "warnings": warnings,
+            }))
+        })
+        .await?;
+    Ok(Json(value).into_response())
+}
+
+async fn act(state: &ApiState, id: &str, action: BackfillAction) -> Result<Json<Value>, ApiError> {
+    let namespace = namespace_of(state, id).await?;
+    let row = state.triggers()?.change_backfill(&namespace, id, action).await?;
+    Ok(Json(view(&namespace, &row)))
+}
+
+async fn pause(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, ApiError> {
+    act(&state, &id, BackfillAction::Pause).await
+}
+
+async fn resume(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, ApiError> {
+    act(&state, &id, BackfillAction::Resume).await
+}
+
+async fn cancel(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, ApiError> {
+    act(&state, &id, BackfillAction::Cancel).await
+}
+
+async fn retry_failed(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, ApiError> {
+    act(&state, &id, BackfillAction::RerunFailed).await
+}

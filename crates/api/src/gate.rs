@@ -1,0 +1,265 @@
+//! Credentials and roles before each handler; the audit log and idempotency keys around writes.
+
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use kobza_model::{RunId, TaskId};
+use kobza_store::{Write, kinds};
+use serde_json::{Value, json};
+
+use crate::auth::{COOKIE, Principal, Role, token_key};
+use crate::error::ApiError;
+use crate::state::ApiState;
+use crate::table::{Route, Space, find};
+
+/// Below this the path of a route begins.
+pub(crate) const BASE: &str = "/api/v1";
+/// An answer that is kept for repetitions; larger ones are not, and are computed again.
+const MAX_KEPT: usize = 256 * 1024;
+/// Bodies that may be written with an idempotency key.
+const MAX_BODY: usize = 17 * 1024 * 1024;
+
+fn namespace_of_query(request: &Parts) -> String {
+    let query = request.uri.query().unwrap_or_default();
+    let pairs: Vec<(String, String)> = serde_urlencoded(query);
+    pairs
+        .into_iter()
+        .find(|(key, _)| key == "namespace")
+        .map_or_else(|| crate::workflows::DEFAULT_NAMESPACE.to_owned(), |(_, value)| value)
+}
+
+fn serde_urlencoded(query: &str) -> Vec<(String, String)> {
+    let uri = axum::http::Uri::builder().path_and_query(format!("/?{query}")).build();
+    uri.ok()
+        .and_then(|uri| {
+            axum::extract::Query::<Vec<(String, String)>>::try_from_uri(&uri).ok().map(|q| q.0)
+        })
+        .unwrap_or_default()
+}
+
+async fn namespace(
+    state: &ApiState,
+    route: &Route,
+    request: &Parts,
+) -> Result<Option<String>, ApiError> {
+    let own = request.uri.path().strip_prefix(BASE).unwrap_or(request.uri.path());
+    let segment = own.split('/').nth(2).unwrap_or_default().to_owned();
+    match route.space {
+        Space::Query => Ok(Some(namespace_of_query(request))),
+        Space::Global | Space::Handler => Ok(None),
+        Space::Run => {
+            let run: RunId = match segment.parse::<TaskId>() {
+                Ok(task) => task.run,
+                Err(_) => crate::runs::run_id(&segment)?,
+            };
+            let names = state.names.clone();
+            let found = state.read(move |views| Ok(names.run(views, run))).await?;
+            found.map(|r| Some(r.namespace)).ok_or_else(|| crate::runs::no_run(run))
+        }
+        Space::Object => {
+            if own.starts_with("/triggers/") {
+                return Ok(Some(crate::triggers::key(&segment)?.namespace));
+            }
+            crate::backfills::namespace_of(state, &segment).await.map(Some)
+        }
+    }
+}
+
+async fn admit(
+    state: &ApiState,
+    route: &Route,
+    request: &Parts,
+) -> Result<Option<Principal>, ApiError> {
+    let Some(role) = route.role else { return Ok(None) };
+    let principal = state.principal(&request.headers).await?;
+    // A write with a cookie needs a header that no foreign page can send.
+    let writes = !matches!(request.method, Method::GET | Method::HEAD);
+    let by_cookie = !principal.local && !request.headers.contains_key(header::AUTHORIZATION);
+    if writes && by_cookie && !request.headers.contains_key("x-kobza-csrf") {
+        return Err(ApiError::new(
+            StatusCode::FORBIDDEN,
+            "csrf",
+            "a write with a session needs the header X-Kobza-Csrf",
+        ));
+    }
+    if route.space == Space::Handler {
+        if principal.roles.values().any(|own| *own >= role) {
+            return Ok(Some(principal));
+        }
+        principal.need(role, None)?;
+    }
+    let namespace = match namespace(state, route, request).await {
+        Ok(namespace) => namespace,
+        // Whether something exists is told to those who may look everywhere only.
+        Err(error) if principal.role(None) >= Some(Role::Viewer) => return Err(error),
+        Err(error) if error.status != StatusCode::NOT_FOUND => return Err(error),
+        Err(_) => return principal.need(role, None).map(|()| None),
+    };
+    principal.need(role, namespace.as_deref())?;
+    Ok(Some(principal))
+}
+
+pub(crate) async fn check(State(state): State<ApiState>, request: Request, next: Next) -> Response {
+    let matched = request.extensions().get::<MatchedPath>().map(|p| p.as_str().to_owned());
+    let path = matched.as_deref().and_then(|p| p.strip_prefix(BASE)).unwrap_or_default().to_owned();
+    let method = request.method().clone();
+    let Some(route) = find(method.as_str(), &path) else {
+        // Another method of a known path is answered by the router; nothing is done for it.
+        return next.run(request).await;
+    };
+    let (parts, body) = request.into_parts();
+    let principal = match admit(&state, route, &parts).await {
+        Ok(principal) => principal,
+        Err(error) => return error.into_response(),
+    };
+    let mut request = Request::from_parts(parts, body);
+    let who = principal.as_ref().map(|p| p.name.clone());
+    if let Some(principal) = principal {
+        request.extensions_mut().insert(principal);
+    }
+    if matches!(method, Method::GET | Method::HEAD) {
+        return next.run(request).await;
+    }
+    let target = request.uri().path().strip_prefix(BASE).unwrap_or_default().to_owned();
+    let dry = request.uri().query().is_some_and(|q| q.contains("dry_run=true"));
+    let response = match (request.headers().get("idempotency-key").cloned(), &who) {
+        (Some(key), Some(who)) => once(&state, who, &key, request, next).await,
+        _ => next.run(request).await,
+    };
+    if let Some(who) = who
+        && !dry
+    {
+        audit(&state, route, &who, &target, response.status()).await;
+    }
+    response
+}
+
+/// Lets those through who have a role everywhere.
+pub(crate) async fn need(state: ApiState, role: Role, request: Request, next: Next) -> Response {
+    let (parts, body) = request.into_parts();
+    let found = state.principal(&parts.headers).await.and_then(|p| p.need(role, None));
+    match found {
+        Ok(()) => next.run(Request::from_parts(parts, body)).await,
+        Err(error) => error.into_response(),
+    }
+}
+
+/// Who did what: kept beside the write. A write that failed by the caller's fault is kept as refused.
+async fn audit(state: &ApiState, route: &Route, who: &str, target: &str, status: StatusCode) {
+    let now = kobza_runtime::wall_now();
+    let parts: Vec<&str> =
+        route.path.split('/').filter(|p| !p.is_empty() && !p.starts_with('{')).collect();
+    let kind = parts.first().map_or("", |k| k.trim_end_matches('s'));
+    let verb = match (route.method, parts.get(1)) {
+        (_, Some(verb)) => (*verb).to_owned(),
+        ("POST", None) => "create".to_owned(),
+        ("DELETE", None) => "delete".to_owned(),
+        _ => "change".to_owned(),
+    };
+    let result = if status.is_success() { "ok" } else { "refused" };
+    let value = json!({
+        "at": now, "principal": who, "action": format!("{kind}.{verb}"), "target": target,
+        "result": result, "status": status.as_u16(),
+    });
+    let key = format!("{:016x}-{}", now.0, uuid::Uuid::now_v7().simple());
+    let write =
+        Write::PutObject { kind: kinds::AUDIT, namespace: String::new(), key, value: Some(value) };
+    if let Err(error) = state.write(vec![write]).await {
+        tracing::error!(error = error.message, "a write could not be put on record");
+    }
+}
+
+fn repeated(kept: &Value) -> Response {
+    let status = kept.get("status").and_then(Value::as_u64).and_then(|s| u16::try_from(s).ok());
+    let status = status.and_then(|s| StatusCode::from_u16(s).ok()).unwrap_or(StatusCode::OK);
+    let body = kept.get("body").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let mut response = (status, body).into_response();
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert("idempotency-replayed", HeaderValue::from_static("true"));
+    response
+}
+
+/// Does a write once for each key: a repetition with the same body gets the same answer for a day.
+async fn once(
+    state: &ApiState,
+    who: &str,
+    key: &HeaderValue,
+    request: Request,
+    next: Next,
+) -> Response {
+    let Ok(key) = key.to_str() else {
+        return ApiError::bad("the idempotency key is not text").into_response();
+    };
+    if key.is_empty() || key.len() > 200 {
+        return ApiError::bad("an idempotency key has between 1 and 200 characters")
+            .into_response();
+    }
+    let (parts, body) = request.into_parts();
+    let Ok(bytes) = to_bytes(body, MAX_BODY).await else {
+        return ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "the body is too large")
+            .into_response();
+    };
+    let place = token_key(&format!("{who}\n{key}"));
+    let print =
+        token_key(&format!("{} {}\n{}", parts.method, parts.uri, String::from_utf8_lossy(&bytes)));
+    let wanted = place.clone();
+    let now = kobza_runtime::wall_now();
+    match state.read(move |v| v.get_object(kinds::IDEMPOTENCY, "", &wanted)).await {
+        Ok(Some(kept)) if now.0 - kept.updated_at.0 < 86_400_000_000 => {
+            if kept.value.get("print").and_then(Value::as_str) == Some(print.as_str()) {
+                return repeated(&kept.value);
+            }
+            return ApiError::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "invalid",
+                "this idempotency key was used for another request",
+            )
+            .hint("use a new key for each request")
+            .into_response();
+        }
+        Ok(_) => {}
+        Err(error) => return error.into_response(),
+    }
+    let response = next.run(Request::from_parts(parts, Body::from(bytes))).await;
+    // What failed on our side may be tried again.
+    if response.status().is_server_error() {
+        return response;
+    }
+    let (parts, body) = response.into_parts();
+    let bytes: Bytes = match to_bytes(body, usize::MAX).await {
+        Ok(bytes) => bytes,
+        Err(error) => return ApiError::bad(error.to_string()).into_response(),
+    };
+    let secret = parts.headers.contains_key(header::SET_COOKIE) || is_secret(&parts.headers);
+    if bytes.len() <= MAX_KEPT && !secret {
+        let value = json!({"print": print, "status": parts.status.as_u16(), "body": String::from_utf8_lossy(&bytes)});
+        let write = Write::PutObject {
+            kind: kinds::IDEMPOTENCY,
+            namespace: String::new(),
+            key: place,
+            value: Some(value),
+        };
+        if let Err(error) = state.write(vec![write]).await {
+            tracing::error!(error = error.message, "an answer could not be kept for repetitions");
+        }
+    }
+    Response::from_parts(parts, Body::from(bytes))
+}
+
+/// Marks an answer that must not be kept: a token's text.
+pub(crate) const SECRET_ANSWER: &str = "x-kobza-secret";
+
+fn is_secret(headers: &HeaderMap) -> bool {
+    headers.contains_key(SECRET_ANSWER)
+}
+
+/// The cookie of a session; empty ends it.
+pub(crate) fn session_cookie(value: &str) -> String {
+    let age = if value.is_empty() { 0 } else { 12 * 3600 };
+    format!("{COOKIE}={value}; Path=/; HttpOnly; SameSite=Strict; Max-Age={age}")
+}

@@ -1,0 +1,232 @@
+//! Graphs of workflows and runs: nodes folded to one each, whatever their number of instances.
+
+use std::collections::HashMap;
+
+use axum::extract::{Path, Query, State};
+use axum::{Json, Router, routing::get};
+use kobza_model::{EdgeClass, NodeNo, ScopeNo, TaskId, TaskRow};
+use kobza_store::{TaskFilter, ViewError, Views};
+use serde_json::{Value, json};
+
+use crate::error::ApiError;
+use crate::runs::{load, run_id};
+use crate::shape::{Paths, Shape, gate_word};
+use crate::state::ApiState;
+use crate::view::Counts;
+use crate::workflows::{Place, no_workflow};
+
+pub(crate) fn routes() -> Router<ApiState> {
+    Router::new()
+        .route("/runs/{id}/graph", get(of_run))
+        .route("/workflows/{name}/graph", get(of_workflow))
+}
+
+/// Task rows that are looked at for the details of single tasks.
+const MAX_ROWS: usize = 5000;
+
+#[derive(Default)]
+struct Found {
+    counts: Counts,
+    /// Of the group's own tasks.
+    own: Counts,
+    row: Option<TaskRow>,
+}
+
+fn edges(shape: &Shape) -> Vec<Value> {
+    let mut edges = Vec::new();
+    for place in &shape.places {
+        let Some(node) = shape.node(place) else { continue };
+        for edge in &node.edges {
+            let Some(from) = shape.child(place.parent, edge.upstream) else { continue };
+            let class = match edge.class {
+                EdgeClass::Data => "data",
+                EdgeClass::Setup => "setup",
+                EdgeClass::Teardown => "teardown",
+                EdgeClass::Order => "order",
+            };
+            edges.push(json!({"from": shape.places[from].path, "to": place.path, "class": class}));
+        }
+    }
+    edges
+}
+
+fn node(shape: &Shape, at: usize, found: Option<&Found>) -> Value {
+    let place = &shape.places[at];
+    let node = shape.node(place);
+    let single = found.filter(|f| f.own.total().max(f.counts.total()) == 1 || place.group);
+    let row = single.and_then(|f| f.row.as_ref());
+    let state = found.and_then(|f| {
+        if place.group { f.own.worst().or_else(|| f.counts.worst()) } else { f.counts.worst() }
+    });
+    json!({
+        "id": place.path,
+        "name": place.name,
+        "kind": place.kind,
+        "parent": place.parent.map(|p| shape.places[p].path.as_str()),
+        "group": place.group,
+        "mapped": place.mapped,
+        "state": state,
+        "counts": found.map_or_else(|| json!({}), |f| f.counts.json()),
+        "total": found.map_or(0, |f| f.counts.total()),
+        "task": row.map(|r| TaskId { run: r.run, task: r.task }.to_string()),
+        "attempt": row.map_or(0, |r| r.attempt),
+        "started_at": row.and_then(|r| r.started_at),
+        "ended_at": row.and_then(|r| r.ended_at),
+        "message": row.and_then(|r| r.message.as_deref()),
+        "gate": node.filter(|n| !n.edges.is_empty()).map(|n| gate_word(&n.gate)),
+        "condition": node.and_then(|n| n.arguments.get("when")),
+    })
+}
+
+/// What there is at each place of a run, groups with all that is in them; and the tasks that have no
+/// place.
+pub(crate) struct Folded {
+    pub(crate) counts: Vec<Counts>,
+    pub(crate) own: Vec<Counts>,
+    pub(crate) loose: Vec<(String, Counts)>,
+}
+
+pub(crate) fn fold(
+    paths: &Paths,
+    found: &[(ScopeNo, Option<NodeNo>, &str, kobza_model::TaskState, u64)],
+) -> Folded {
+    let shape = &paths.shape;
+    let mut folded = Folded {
+        counts: vec![Counts::default(); shape.places.len()],
+        own: vec![Counts::default(); shape.places.len()],
+        loose: Vec::new(),
+    };
+    for (scope, node, name, state, tasks) in found {
+        match paths.at(*scope, *node, name) {
+            Some(at) => {
+                folded.own[at].add(*state, *tasks);
+                if shape.places[at].group {
+                    continue;
+                }
+                let mut above = Some(at);
+                while let Some(at) = above {
+                    folded.counts[at].add(*state, *tasks);
+                    above = shape.places[at].parent;
+                }
+            }
+            None => match folded.loose.iter_mut().find(|(n, _)| n == name) {
+                Some((_, counts)) => counts.add(*state, *tasks),
+                None => {
+                    let mut counts = Counts::default();
+                    counts.add(*state, *tasks);
+                    folded.loose.push(((*name).to_owned(), counts));
+                }
+            },
+        }
+    }
+    folded
+}
+
+/// Rows of single tasks and of expansions' summaries, as far as they go.
+pub(crate) fn heads(views: &dyn Views, run: kobza_model::RunId) -> Result<Vec<TaskRow>, ViewError> {
+    let filter = TaskFilter { hide_instances: true, ..TaskFilter::default() };
+    let mut rows = Vec::new();
+    let mut cursor = None;
+    while rows.len() < MAX_ROWS {
+        let page = views.list_tasks(run, &filter, cursor.as_deref(), 1000)?;
+        rows.extend(page.items);
+        match page.next {
+            Some(next) => cursor = Some(next),
+            None => break,
+        }
+    }
+    rows.retain(|r| r.task.0 != 0);
+    Ok(rows)
+}
+
+async fn of_run(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, ApiError> {
+    let run = load(&state, run_id(&id)?).await?;
+    // Before the rows are read: what comes later is told by an event with a greater number.
+    let seq = state.handle.next_event().borrow().saturating_sub(1);
+    let shapes = state.shapes.clone();
+    let value = state
+        .read(move |views| {
+            let paths = Paths::read(views, &shapes, &run)?;
+            let counts = views.task_counts(run.run)?;
+            let rows = heads(views, run.run)?;
+            let list: Vec<_> = counts
+                .iter()
+                .map(|c| (c.scope, c.node, c.name.as_str(), c.state, c.tasks))
+                .collect();
+            let folded = fold(&paths, &list);
+            let mut by_place: HashMap<usize, TaskRow> = HashMap::new();
+            let mut loose: HashMap<String, TaskRow> = HashMap::new();
+            for row in rows {
+                match paths.at(row.scope, row.node, &row.name) {
+                    Some(at) => by_place.entry(at).or_insert(row),
+                    None => loose.entry(row.name.clone()).or_insert(row),
+                };
+            }
+            let shape = &paths.shape;
+            let mut nodes: Vec<Value> = Vec::new();
+            for at in 0..shape.places.len() {
+                let place_found = Found {
+                    counts: folded.counts[at].clone(),
+                    own: folded.own[at].clone(),
+                    row: by_place.remove(&at),
+                };
+                nodes.push(node(shape, at, Some(&place_found)));
+            }
+            for (name, counts) in &folded.loose {
+                let row = loose.get(name);
+                let hook = row.is_some_and(|r| r.hook.is_some());
+                let single = row.filter(|_| counts.total() == 1);
+                nodes.push(json!({
+                    "id": name, "name": name, "kind": if hook { "hook" } else { "task" },
+                    "parent": null, "group": false, "mapped": false,
+                    "state": counts.worst(), "counts": counts.json(), "total": counts.total(),
+                    "task": single.map(|r| TaskId { run: r.run, task: r.task }.to_string()),
+                    "attempt": single.map_or(0, |r| r.attempt),
+                    "started_at": single.and_then(|r| r.started_at),
+                    "ended_at": single.and_then(|r| r.ended_at),
+                    "message": single.and_then(|r| r.message.as_deref()),
+                    "gate": null, "condition": null,
+                }));
+            }
+            let mut all = edges(shape);
+            for row in loose.values() {
+                // Tasks of an open run name what they depend on.
+                let Some(upstream) = row.extra.get("upstream").and_then(Value::as_array) else {
+                    continue;
+                };
+                for up in
+                    upstream.iter().filter_map(Value::as_str).filter(|u| loose.contains_key(*u))
+                {
+                    all.push(json!({"from": up, "to": row.name, "class": "data"}));
+                }
+            }
+            Ok(json!({"nodes": nodes, "edges": all, "seq": seq}))
+        })
+        .await?;
+    Ok(Json(value))
+}
+
+#[derive(Debug, serde::Deserialize)]
+struct Asked {
+    version: Option<String>,
+}
+
+async fn of_workflow(
+    State(state): State<ApiState>,
+    Path(name): Path<String>,
+    Query(place): Query<Place>,
+    Query(asked): Query<Asked>,
+) -> Result<Json<Value>, ApiError> {
+    let namespace = place.namespace();
+    let wanted = name.clone();
+    let stored = state
+        .read(move |v| v.get_workflow(&namespace, &wanted, asked.version.as_deref()))
+        .await?
+        .ok_or_else(|| no_workflow(&name))?;
+    let shape = Shape::new(stored.workflow);
+    let nodes: Vec<Value> = (0..shape.places.len()).map(|at| node(&shape, at, None)).collect();
+    Ok(Json(json!({"nodes": nodes, "edges": edges(&shape)})))
+}

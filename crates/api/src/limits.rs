@@ -1,0 +1,145 @@
+//! Limits: capacities, who holds them, who waits.
+
+use axum::extract::{Extension, Path, State};
+use axum::http::StatusCode;
+use axum::routing::{get, put};
+use axum::{Json, Router};
+use kobza_engine::Command;
+use kobza_model::TaskId;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::auth::{Principal, Role};
+use crate::error::ApiError;
+use crate::shape::Paths;
+use crate::state::ApiState;
+use crate::view;
+
+pub(crate) fn routes() -> Router<ApiState> {
+    Router::new()
+        .route("/limits", get(list))
+        .route("/limits/{name}", put(set).delete(remove))
+        .route("/limits/{name}/holders", get(holders))
+        .route("/limits/{name}/waiters", get(waiters))
+}
+
+/// Holders or waiters that one answer shows.
+const SHOWN: usize = 500;
+
+async fn list(
+    State(state): State<ApiState>,
+    Extension(_principal): Extension<Principal>,
+) -> Result<Json<Value>, ApiError> {
+    let rows = state.read(|v| v.list_limits()).await?;
+    let limits = state.handle.query(|engine| engine.limits()).await?;
+    let items: Vec<Value> = limits
+        .iter()
+        .map(|limit| {
+            json!({
+                "name": limit.name, "capacity": limit.capacity.unwrap_or(0), "used": limit.used,
+                "waiting": limit.waiters.len(),
+                "strict": rows.iter().any(|r| r.name == limit.name && r.strict),
+                "description": limit.description,
+            })
+        })
+        .collect();
+    Ok(Json(json!({"items": items, "next": null})))
+}
+
+#[derive(Debug, Deserialize)]
+struct Body {
+    capacity: u32,
+    #[serde(default)]
+    strict: bool,
+    description: Option<String>,
+}
+
+async fn set(
+    State(state): State<ApiState>,
+    Path(name): Path<String>,
+    Json(body): Json<Body>,
+) -> Result<Json<Value>, ApiError> {
+    kobza_model::validate_name(&name).map_err(|e| ApiError::bad(format!("name: {e}")))?;
+    let command = Command::SetLimit {
+        name: name.clone(),
+        capacity: body.capacity,
+        strict: body.strict,
+        description: body.description.clone(),
+    };
+    state.handle.submit(command).await?;
+    Ok(Json(
+        json!({"name": name, "capacity": body.capacity, "strict": body.strict, "description": body.description}),
+    ))
+}
+
+async fn remove(
+    State(state): State<ApiState>,
+    Path(name): Path<String>,
+) -> Result<StatusCode, ApiError> {
+    state.handle.submit(Command::RemoveLimit { name }).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn holders(
+    State(state): State<ApiState>,
+    Extension(principal): Extension<Principal>,
+    Path(name): Path<String>,
+) -> Result<Json<Value>, ApiError> {
+    users(&state, &principal, name, true).await
+}
+
+async fn waiters(
+    State(state): State<ApiState>,
+    Extension(principal): Extension<Principal>,
+    Path(name): Path<String>,
+) -> Result<Json<Value>, ApiError> {
+    users(&state, &principal, name, false).await
+}
+
+async fn users(
+    state: &ApiState,
+    principal: &Principal,
+    name: String,
+    hold: bool,
+) -> Result<Json<Value>, ApiError> {
+    let wanted = name.clone();
+    let found = state
+        .handle
+        .query(move |engine| {
+            engine.limits().into_iter().find(|l| l.name == wanted).map(|l| {
+                let tasks: Vec<(TaskId, u32)> =
+                    if hold { l.holders } else { l.waiters.into_iter().map(|t| (t, 1)).collect() };
+                (tasks.len(), tasks.into_iter().take(SHOWN).collect::<Vec<_>>())
+            })
+        })
+        .await?;
+    let (total, tasks) =
+        found.ok_or_else(|| ApiError::not_found(format!("there is no limit {name:?}")))?;
+    let (shapes, principal) = (state.shapes.clone(), principal.clone());
+    let items = state
+        .read(move |views| {
+            let mut items = Vec::new();
+            for (place, (id, units)) in tasks.into_iter().enumerate() {
+                let Some((task, run)) = views.get_task(id)?.zip(views.get_run(id.run)?) else { continue };
+                if principal.need(Role::Viewer, Some(&run.namespace)).is_err() {
+                    continue;
+                }
+                let paths = Paths::read(views, &shapes, &run)?;
+                let units = paths
+                    .of(&task)
+                    .and_then(|p| paths.shape.node(p))
+                    .and_then(|n| n.limits.iter().find(|l| l.limit == name))
+                    .map_or(units, |l| l.weight);
+                let mut item = view::brief(&task, &run, &paths);
+                view::merge(&mut item, json!({
+                    "units": units, "priority": task.priority,
+                    "since": if hold { task.started_at.or(task.ready_at) } else { task.ready_at },
+                    "position": (!hold).then_some(place + 1),
+                }));
+                items.push(item);
+            }
+            Ok(items)
+        })
+        .await?;
+    Ok(Json(json!({"items": items, "next": null, "total": total})))
+}

@@ -1,0 +1,236 @@
+//! Connections and variables. What is secret is encrypted before it is stored and never comes back.
+
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::routing::{get, put};
+use axum::{Json, Router};
+use kobza_store::{ObjectQuery, StoredObject, Write, kinds};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use crate::error::ApiError;
+use crate::state::ApiState;
+use crate::vault::VaultError;
+use crate::workflows::Place;
+
+pub(crate) fn routes() -> Router<ApiState> {
+    Router::new()
+        .route("/connections", get(connections))
+        .route("/connections/{name}", put(put_connection).delete(delete_connection))
+        .route("/variables", get(variables))
+        .route("/variables/{key}", put(put_variable).delete(delete_variable))
+}
+
+impl From<VaultError> for ApiError {
+    fn from(error: VaultError) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "vault", error.to_string())
+            .hint("look at the server's secret key")
+    }
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct ListAsked {
+    pub(crate) q: Option<String>,
+    pub(crate) cursor: Option<String>,
+    pub(crate) limit: Option<u32>,
+}
+
+pub(crate) async fn objects(
+    state: &ApiState,
+    kind: &'static str,
+    namespace: Option<String>,
+    asked: ListAsked,
+) -> Result<(Vec<StoredObject>, Option<String>), ApiError> {
+    let page = state
+        .read(move |views| {
+            views.list_objects(&ObjectQuery {
+                kind,
+                namespace: namespace.as_deref(),
+                prefix: "",
+                descending: false,
+                cursor: asked.cursor.as_deref(),
+                limit: asked.limit.unwrap_or(500).clamp(1, 500),
+            })
+        })
+        .await?;
+    let needle = asked.q.unwrap_or_default().to_lowercase();
+    let items = page.items.into_iter().filter(|o| o.key.to_lowercase().contains(&needle)).collect();
+    Ok((items, page.next))
+}
+
+fn connection(object: &StoredObject) -> Value {
+    let v = &object.value;
+    json!({
+        "name": object.key, "kind": v.get("kind"), "description": v.get("description"),
+        "fields": v.get("fields"), "secrets": v.get("secrets"), "updated_at": object.updated_at,
+    })
+}
+
+async fn connections(
+    State(state): State<ApiState>,
+    Query(place): Query<Place>,
+    Query(asked): Query<ListAsked>,
+) -> Result<Json<Value>, ApiError> {
+    let (items, next) = objects(&state, kinds::CONNECTION, Some(place.namespace()), asked).await?;
+    Ok(Json(json!({"items": items.iter().map(connection).collect::<Vec<_>>(), "next": next})))
+}
+
+#[derive(Deserialize)]
+struct ConnectionBody {
+    kind: String,
+    description: Option<String>,
+    #[serde(default)]
+    fields: Map<String, Value>,
+    #[serde(default)]
+    secrets: Map<String, Value>,
+}
+
+fn name_ok(name: &str) -> Result<(), ApiError> {
+    kobza_model::validate_name(name).map_err(|e| ApiError::bad(format!("name: {e}")))
+}
+
+async fn stored(
+    state: &ApiState,
+    kind: &'static str,
+    namespace: &str,
+    key: &str,
+) -> Result<Option<StoredObject>, ApiError> {
+    let (namespace, key) = (namespace.to_owned(), key.to_owned());
+    state.read(move |v| v.get_object(kind, &namespace, &key)).await
+}
+
+async fn put_connection(
+    State(state): State<ApiState>,
+    Path(name): Path<String>,
+    Query(place): Query<Place>,
+    Json(body): Json<ConnectionBody>,
+) -> Result<Json<Value>, ApiError> {
+    name_ok(&name)?;
+    let namespace = place.namespace();
+    let at = (kinds::CONNECTION, namespace.as_str(), name.as_str());
+    let old = stored(&state, kinds::CONNECTION, &namespace, &name).await?;
+    let sealed = old.as_ref().and_then(|o| o.value.get("sealed")).filter(|s| !s.is_null());
+    let mut secrets = match sealed {
+        Some(sealed) => match state.vault.unseal(at, sealed)? {
+            Value::Object(secrets) => secrets,
+            _ => Map::new(),
+        },
+        None => Map::new(),
+    };
+    for (key, value) in body.secrets {
+        if value.is_null() {
+            secrets.remove(&key);
+        } else {
+            secrets.insert(key, value);
+        }
+    }
+    let names: Vec<String> = secrets.keys().cloned().collect();
+    let sealed = if secrets.is_empty() {
+        Value::Null
+    } else {
+        state.vault.seal(at, &Value::Object(secrets))?
+    };
+    let value = json!({
+        "kind": body.kind, "description": body.description, "fields": body.fields,
+        "secrets": names, "sealed": sealed,
+    });
+    put_object(&state, kinds::CONNECTION, &namespace, &name, Some(value)).await?;
+    let object = stored(&state, kinds::CONNECTION, &namespace, &name).await?;
+    Ok(Json(object.as_ref().map_or(Value::Null, connection)))
+}
+
+pub(crate) async fn put_object(
+    state: &ApiState,
+    kind: &'static str,
+    namespace: &str,
+    key: &str,
+    value: Option<Value>,
+) -> Result<(), ApiError> {
+    let write =
+        Write::PutObject { kind, namespace: namespace.to_owned(), key: key.to_owned(), value };
+    state.write(vec![write]).await
+}
+
+async fn remove(
+    state: &ApiState,
+    kind: &'static str,
+    what: &str,
+    place: &Place,
+    key: &str,
+) -> Result<StatusCode, ApiError> {
+    let namespace = place.namespace();
+    if stored(state, kind, &namespace, key).await?.is_none() {
+        return Err(ApiError::not_found(format!("there is no {what} {key:?}")));
+    }
+    put_object(state, kind, &namespace, key, None).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn delete_connection(
+    State(state): State<ApiState>,
+    Path(name): Path<String>,
+    Query(place): Query<Place>,
+) -> Result<StatusCode, ApiError> {
+    remove(&state, kinds::CONNECTION, "connection", &place, &name).await
+}
+
+fn variable(object: &StoredObject) -> Value {
+    let v = &object.value;
+    let secret = v.get("sealed").is_some_and(|s| !s.is_null());
+    json!({
+        "key": object.key, "value": if secret { Value::Null } else { v.get("value").cloned().unwrap_or_default() },
+        "secret": secret, "description": v.get("description"), "updated_at": object.updated_at,
+    })
+}
+
+async fn variables(
+    State(state): State<ApiState>,
+    Query(place): Query<Place>,
+    Query(asked): Query<ListAsked>,
+) -> Result<Json<Value>, ApiError> {
+    let (items, next) = objects(&state, kinds::VARIABLE, Some(place.namespace()), asked).await?;
+    Ok(Json(json!({"items": items.iter().map(variable).collect::<Vec<_>>(), "next": next})))
+}
+
+#[derive(Deserialize)]
+struct VariableBody {
+    /// Absent keeps a secret's value.
+    value: Option<Value>,
+    #[serde(default)]
+    secret: bool,
+    description: Option<String>,
+}
+
+async fn put_variable(
+    State(state): State<ApiState>,
+    Path(key): Path<String>,
+    Query(place): Query<Place>,
+    Json(body): Json<VariableBody>,
+) -> Result<Json<Value>, ApiError> {
+    name_ok(&key)?;
+    let namespace = place.namespace();
+    let value = match (body.secret, body.value) {
+        (false, value) => json!({"value": value, "description": body.description}),
+        (true, Some(value)) if !value.is_null() => {
+            let sealed = state.vault.seal((kinds::VARIABLE, &namespace, &key), &value)?;
+            json!({"sealed": sealed, "description": body.description})
+        }
+        (true, _) => {
+            let old = stored(&state, kinds::VARIABLE, &namespace, &key).await?;
+            let sealed = old.and_then(|o| o.value.get("sealed").cloned()).filter(|s| !s.is_null());
+            let sealed = sealed.ok_or_else(|| ApiError::bad("a new secret needs a value"))?;
+            json!({"sealed": sealed, "description": body.description})
+        }
+    };
+    put_object(&state, kinds::VARIABLE, &namespace, &key, Some(value)).await?;
+    let object = stored(&state, kinds::VARIABLE, &namespace, &key).await?;
+    Ok(Json(object.as_ref().map_or(Value::Null, variable)))
+}
+
+async fn delete_variable(
+    State(state): State<ApiState>,
+    Path(key): Path<String>,
+    Query(place): Query<Place>,
+) -> Result<StatusCode, ApiError> {
+    remove(&state, kinds::VARIABLE, "variable", &place, &key).await
+}

@@ -1,0 +1,336 @@
+//! Triggers: what starts runs, when next, and why it did or did not.
+
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use kobza_engine::{Command, StartRun};
+use kobza_model::{RunId, Timestamp};
+use kobza_store::{ObjectQuery, StoredObject, kinds};
+use kobza_triggers::service::{TriggerError, TriggerView};
+use kobza_triggers::{CatchUp, Overlap, SlotOutcome, SlotRow, TriggerKey, TriggerKind};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::error::ApiError;
+use crate::state::ApiState;
+use crate::workflows::Place;
+
+pub(crate) fn routes() -> Router<ApiState> {
+    Router::new()
+        .route("/triggers", get(list))
+        .route("/triggers/{id}", get(detail).patch(change))
+        .route("/triggers/{id}/fire", post(fire))
+        .route("/triggers/{id}/decisions", get(decisions))
+        .route("/triggers/{id}/upcoming", get(upcoming))
+}
+
+impl From<TriggerError> for ApiError {
+    fn from(error: TriggerError) -> Self {
+        let text = error.to_string();
+        match error {
+            TriggerError::Invalid(_) => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", text)
+            }
+            TriggerError::Missing(_) => Self::not_found(text),
+            TriggerError::Submit(error) => error.into(),
+            TriggerError::Read(_) | TriggerError::Stopped => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", text)
+            }
+        }
+    }
+}
+
+/// Names hold no slash, so three of them make one text.
+pub(crate) fn id(key: &TriggerKey) -> String {
+    URL_SAFE_NO_PAD.encode(format!("{}/{}/{}", key.namespace, key.workflow, key.name))
+}
+
+pub(crate) fn key(id: &str) -> Result<TriggerKey, ApiError> {
+    let text = URL_SAFE_NO_PAD.decode(id).ok().and_then(|b| String::from_utf8(b).ok());
+    let parts: Vec<String> = text.unwrap_or_default().split('/').map(str::to_owned).collect();
+    match parts.as_slice() {
+        [namespace, workflow, name] => Ok(TriggerKey::new(namespace, workflow, name)),
+        _ => Err(ApiError::not_found("there is no such trigger")),
+    }
+}
+
+fn kind(view: &TriggerView) -> &'static str {
+    match &view.spec.kind {
+        TriggerKind::Schedule(kobza_schedule::Schedule::Cron(_)) => "cron",
+        TriggerKind::Schedule(kobza_schedule::Schedule::Interval(_)) => "interval",
+        TriggerKind::Schedule(kobza_schedule::Schedule::At(_)) => "once",
+        TriggerKind::Schedule(kobza_schedule::Schedule::RRule(_)) => "rrule",
+        other => other.word(),
+    }
+}
+
+pub(crate) fn text(view: &TriggerView) -> String {
+    let source = &view.row.spec;
+    let plain = |field: &str| {
+        source.get(field).map(|v| v.as_str().map_or_else(|| v.to_string(), str::to_owned))
+    };
+    source
+        .as_str()
+        .map(str::to_owned)
+        .or_else(|| {
+            [
+                "cron", "interval", "every", "at", "rrule", "assets", "webhook", "after", "run",
+                "files", "event",
+            ]
+            .iter()
+            .find_map(|f| plain(f))
+        })
+        .unwrap_or_else(|| view.kind.to_owned())
+}
+
+pub(crate) fn zone(view: &TriggerView) -> Option<String> {
+    match &view.spec.kind {
+        TriggerKind::Schedule(schedule) => schedule.zone().map(|z| z.name().to_owned()),
+        _ => None,
+    }
+}
+
+pub(crate) fn upcoming_view(view: &TriggerView, at: Timestamp) -> Value {
+    json!({"workflow": view.key.workflow, "trigger": id(&view.key), "at": at, "text": text(view)})
+}
+
+pub(crate) fn shown(view: &TriggerView, last: Option<Value>) -> Value {
+    let overlap = match view.spec.overlap {
+        Overlap::Allow => "allow",
+        Overlap::Skip => "skip",
+        Overlap::QueueOne | Overlap::QueueAll => "queue",
+        Overlap::CancelRunning => "cancel",
+    };
+    json!({
+        "id": id(&view.key), "namespace": view.key.namespace, "workflow": view.key.workflow,
+        "name": view.key.name, "kind": kind(view), "text": text(view), "timezone": zone(view),
+        "paused": view.row.paused, "catchup": !matches!(view.spec.catch_up, CatchUp::None { .. }),
+        "overlap": overlap, "next_at": view.next.filter(|at| at.0 > 0), "last": last, "spec": view.row.spec,
+    })
+}
+
+fn decision(object: &StoredObject) -> Option<Value> {
+    let row: SlotRow = serde_json::from_value(object.value.clone()).ok()?;
+    let word = match row.outcome {
+        SlotOutcome::Started => "started",
+        SlotOutcome::Skipped if row.reason.starts_with("missed") => "missed",
+        SlotOutcome::Skipped => "skipped",
+        SlotOutcome::Queued => "queued",
+        SlotOutcome::Failed => "failed",
+    };
+    Some(json!({
+        "at": row.decided_at, "slot": row.at, "through": row.through, "decision": word,
+        "reason": row.reason, "run": row.run,
+    }))
+}
+
+async fn last_decision(state: &ApiState, key: &TriggerKey) -> Result<Option<Value>, ApiError> {
+    let (namespace, prefix) = (key.namespace.clone(), key.slot_key(""));
+    let page = state
+        .read(move |views| {
+            views.list_objects(&ObjectQuery {
+                kind: kinds::SLOT,
+                namespace: Some(&namespace),
+                prefix: &prefix,
+                descending: true,
+                cursor: None,
+                limit: 1,
+            })
+        })
+        .await?;
+    Ok(page.items.first().and_then(decision))
+}
+
+/// All triggers of a workflow as clients see them.
+pub(crate) async fn of_workflow(
+    state: &ApiState,
+    namespace: &str,
+    workflow: &str,
+) -> Result<Vec<Value>, ApiError> {
+    let Some(triggers) = &state.triggers else { return Ok(Vec::new()) };
+    let mut all = Vec::new();
+    for view in triggers.list(Some(namespace)).await? {
+        if view.key.workflow == workflow {
+            all.push(shown(&view, last_decision(state, &view.key).await?));
+        }
+    }
+    Ok(all)
+}
+
+#[derive(Debug, Deserialize)]
+struct Asked {
+    workflow: Option<String>,
+    kind: Option<String>,
+    paused: Option<bool>,
+    q: Option<String>,
+    cursor: Option<usize>,
+    limit: Option<usize>,
+}
+
+async fn list(
+    State(state): State<ApiState>,
+    Query(place): Query<Place>,
+    Query(asked): Query<Asked>,
+) -> Result<Json<Value>, ApiError> {
+    let namespace = place.namespace();
+    let needle = asked.q.unwrap_or_default().to_lowercase();
+    let fits: Vec<TriggerView> = state
+        .triggers()?
+        .list(Some(&namespace))
+        .await?
+        .into_iter()
+        .filter(|v| asked.workflow.as_ref().is_none_or(|w| v.key.workflow == *w))
+        .filter(|v| asked.kind.as_deref().is_none_or(|k| k.split(',').any(|k| k == kind(v))))
+        .filter(|v| asked.paused.is_none_or(|p| v.row.paused == p))
+        .filter(|v| v.key.object_key().to_lowercase().contains(&needle))
+        .collect();
+    let (from, limit) = (asked.cursor.unwrap_or(0), asked.limit.unwrap_or(50).clamp(1, 500));
+    let mut items = Vec::new();
+    for view in fits.iter().skip(from).take(limit) {
+        items.push(shown(view, last_decision(&state, &view.key).await?));
+    }
+    let next = (from + limit < fits.len()).then(|| (from + limit).to_string());
+    Ok(Json(json!({"items": items, "next": next, "total": fits.len()})))
+}
+
+async fn load(state: &ApiState, id: &str) -> Result<TriggerView, ApiError> {
+    let key = key(id)?;
+    let all = state.triggers()?.list(Some(&key.namespace)).await?;
+    all.into_iter()
+        .find(|v| v.key == key)
+        .ok_or_else(|| ApiError::not_found("there is no such trigger"))
+}
+
+async fn detail(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, ApiError> {
+    let view = load(&state, &id).await?;
+    Ok(Json(shown(&view, last_decision(&state, &view.key).await?)))
+}
+
+#[derive(Debug, Deserialize)]
+struct Change {
+    paused: bool,
+}
+
+async fn change(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+    Json(change): Json<Change>,
+) -> Result<Json<Value>, ApiError> {
+    state.triggers()?.set_paused(&key(&id)?, change.paused).await?;
+    detail(State(state), Path(id)).await
+}
+
+/// Starts a run of the trigger's workflow with its parameters, now; its slots stay as they are.
+async fn fire(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+) -> Result<(StatusCode, Json<Value>), ApiError> {
+    let view = load(&state, &id).await?;
+    let (namespace, name) = (view.key.namespace.clone(), view.key.workflow.clone());
+    let stored = state
+        .read(move |v| v.get_workflow(&namespace, &name, None))
+        .await?
+        .ok_or_else(|| crate::workflows::no_workflow(&view.key.workflow))?;
+    let now = kobza_runtime::wall_now();
+    let interval = match &view.spec.kind {
+        TriggerKind::Schedule(schedule) => schedule.prev_before(Timestamp(now.0 + 1)).map(|slot| {
+            let interval = schedule.interval_of(slot);
+            (interval.start, interval.end)
+        }),
+        _ => None,
+    };
+    let params = match &view.spec.params {
+        Value::Null => json!({}),
+        params => {
+            let (start, end) = interval.unzip();
+            let values = json!({"slot": now, "interval": {"start": start, "end": end}, "trigger": {"name": view.key.name}});
+            let values = values.as_object().cloned().unwrap_or_default();
+            kobza_expr::native::render_json(params, &kobza_expr::native::Context::new(&values))
+                .map_err(|e| ApiError::bad(format!("the trigger's parameters: {e}")))?
+        }
+    };
+    let params = crate::workflows::checked(&state, &stored.workflow, params)?;
+    let run = RunId(uuid::Uuid::now_v7());
+    let command = Command::StartRun(Box::new(StartRun {
+        run,
+        namespace: view.key.namespace.clone(),
+        workflow: stored.workflow,
+        version: stored.version,
+        params,
+        key: None,
+        trigger: view.spec.kind.word().to_owned(),
+        interval,
+        partition: None,
+        labels: json!({"trigger": view.key.name}),
+        parent: None,
+        priority: 0,
+        extra: Value::Null,
+    }));
+    state.handle.submit(command).await?;
+    let row = crate::runs::load(&state, run).await?;
+    Ok((StatusCode::CREATED, Json(json!({"id": run, "state": row.state}))))
+}
+
+#[derive(Debug, Deserialize)]
+struct Paging {
+    cursor: Option<String>,
+    limit: Option<u32>,
+}
+
+async fn decisions(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+    Query(paging): Query<Paging>,
+) -> Result<Json<Value>, ApiError> {
+    let key = key(&id)?;
+    let prefix = key.slot_key("");
+    let page = state
+        .read(move |views| {
+            views.list_objects(&ObjectQuery {
+                kind: kinds::SLOT,
+                namespace: Some(&key.namespace),
+                prefix: &prefix,
+                descending: true,
+                cursor: paging.cursor.as_deref(),
+                limit: paging.limit.unwrap_or(50).clamp(1, 500),
+            })
+        })
+        .await?;
+    let items: Vec<Value> = page.items.iter().filter_map(decision).collect();
+    Ok(Json(json!({"items": items, "next": page.next})))
+}
+
+#[derive(Debug, Deserialize)]
+struct UpcomingAsked {
+    limit: Option<usize>,
+}
+
+async fn upcoming(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+    Query(asked): Query<UpcomingAsked>,
+) -> Result<Json<Value>, ApiError> {
+    let view = load(&state, &id).await?;
+    let limit = asked.limit.unwrap_or(20).clamp(1, 500);
+    let now = kobza_runtime::wall_now();
+    let items: Vec<Value> = match &view.spec.kind {
+        TriggerKind::Schedule(schedule) => std::iter::successors(schedule.next_after(now), |at| {
+            schedule.next_after(*at)
+        })
+        .take_while(|at| view.spec.end.is_none_or(|end| *at < end))
+        .take(limit)
+        .map(|at| {
+            let interval = schedule.interval_of(at);
+            json!({"at": at, "interval_start": interval.start, "interval_end": interval.end})
+        })
+        .collect(),
+        _ => Vec::new(),
+    };
+    Ok(Json(json!({"items": items})))
+}
