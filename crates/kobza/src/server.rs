@@ -16,6 +16,16 @@ use crate::failure::Failure;
 pub(crate) fn server(args: ServerArgs) -> Result<(), Failure> {
     let started = Instant::now();
     let loopback = args.listen.ip().is_loopback();
+    if !loopback && args.luigi_test_hooks {
+        return Err(Failure::new("--luigi-test-hooks is refused on a public address"));
+    }
+    if !loopback && !args.data.is_dir() {
+        // A store that does not exist has no users: nothing is made to find that out.
+        return Err(Failure::hint(
+            format!("{} is not a loopback address, and there are no users yet", args.listen),
+            "start on 127.0.0.1, add a user, then listen elsewhere",
+        ));
+    }
     tracing_subscriber::fmt()
         .with_env_filter(
             tracing_subscriber::EnvFilter::try_from_env("KOBZA_LOG")
