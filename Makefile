@@ -17,7 +17,7 @@ help:
 ui: ui/dist/index.html
 
 ui/dist/index.html: $(shell find ui/src -type f 2>/dev/null) ui/package-lock.json
-	cd ui && npm install --no-save --no-audit --no-fund --loglevel=error && npm run build
+	cd ui && npm ci --no-audit --no-fund --loglevel=error && npm run build
 
 build: ui
 	$(CARGO) build --release -p kobza
