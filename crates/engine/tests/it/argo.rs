@@ -43,6 +43,7 @@ const WORDS: [&str; 6] = ["Succeeded", "Failed", "Errored", "Skipped", "Omitted"
 
 /// The shapes of two-place expressions, with what they mean.
 type Shape = (&'static str, fn(Tree, Tree) -> Tree, fn(bool, bool) -> bool);
+#[allow(clippy::nonminimal_bool, reason = "each function is its expression, word for word")]
 const SHAPES: [Shape; 4] = [
     ("a && b", |a, b| Tree::All(vec![a, b]), |a, b| a && b),
     ("a || !b", |a, b| Tree::Any(vec![a, Tree::Not(Box::new(b))]), |a, b| a || !b),

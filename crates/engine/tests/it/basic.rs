@@ -6,7 +6,7 @@ use kobza_model::*;
 use crate::harness::*;
 
 #[test]
-fn chain_of_no_ops_ends_in_one_go() {
+pub(crate) fn chain_of_no_ops_ends_in_one_go() {
     let nodes = (0..1000u32)
         .map(|i| Node {
             call: TemplateNo(1),
@@ -19,7 +19,7 @@ fn chain_of_no_ops_ends_in_one_go() {
 }
 
 #[test]
-fn failure_travels_down_and_the_run_fails() {
+pub(crate) fn failure_travels_down_and_the_run_fails() {
     let mut bench =
         Bench::new(workflow(vec![node("a"), needs("b", &[0]), needs("c", &[1])], vec![]));
     bench.script = fails(&["b"]);
@@ -32,7 +32,7 @@ fn failure_travels_down_and_the_run_fails() {
 }
 
 #[test]
-fn retries_then_succeeds() {
+pub(crate) fn retries_then_succeeds() {
     let retry = Retry {
         limit: 2,
         backoff: Backoff { delay_ms: 1000, factor: 2.0, ..Backoff::default() },
@@ -51,7 +51,7 @@ fn retries_then_succeeds() {
 }
 
 #[test]
-fn map_expands_in_windows_and_joins() {
+pub(crate) fn map_expands_in_windows_and_joins() {
     let map = Node {
         expansion: Some(Expansion {
             at: ExpansionAt::Gate,
@@ -73,7 +73,7 @@ fn map_expands_in_windows_and_joins() {
 }
 
 #[test]
-fn map_with_a_failure_fails_its_reader() {
+pub(crate) fn map_with_a_failure_fails_its_reader() {
     let map = Node {
         expansion: Some(Expansion {
             at: ExpansionAt::Gate,
@@ -117,7 +117,7 @@ fn map_with_a_failure_fails_its_reader() {
 }
 
 #[test]
-fn empty_map_is_skipped_or_empty() {
+pub(crate) fn empty_map_is_skipped_or_empty() {
     for (zero, reader) in
         [(ZeroLength::Skipped, TaskState::Skipped), (ZeroLength::Succeeded, TaskState::Succeeded)]
     {
@@ -139,7 +139,7 @@ fn empty_map_is_skipped_or_empty() {
 }
 
 #[test]
-fn nested_graphs_and_composite_retry() {
+pub(crate) fn nested_graphs_and_composite_retry() {
     let inner = graph("inner", vec![node("x"), needs("y", &[0])]);
     let retry = Retry {
         limit: 1,
@@ -168,7 +168,7 @@ fn nested_graphs_and_composite_retry() {
 }
 
 #[test]
-fn limits_hold_back_and_say_so() {
+pub(crate) fn limits_hold_back_and_say_so() {
     let limited = |name: &str, priority| Node {
         limits: vec![LimitUse { limit: "pool".to_owned(), weight: 1, while_waiting: false }],
         priority,
@@ -194,7 +194,7 @@ fn limits_hold_back_and_say_so() {
 }
 
 #[test]
-fn stop_kills_and_cancels() {
+pub(crate) fn stop_kills_and_cancels() {
     let mut bench = Bench::new(workflow(vec![node("a"), needs("b", &[0])], vec![]));
     let launch = bench.launched[0].id;
     bench.report(launch, kobza_engine::ReportBody::Started);
@@ -211,7 +211,7 @@ fn stop_kills_and_cancels() {
 }
 
 #[test]
-fn guard_skips() {
+pub(crate) fn guard_skips() {
     let mut bench = Bench::new(workflow(
         vec![node("a"), Node { guard: true, ..needs("b", &[0]) }, needs("c", &[1])],
         vec![],
@@ -225,7 +225,7 @@ fn guard_skips() {
 }
 
 #[test]
-fn a_restored_run_goes_on() {
+pub(crate) fn a_restored_run_goes_on() {
     let map = Node {
         expansion: Some(Expansion {
             at: ExpansionAt::Gate,

@@ -79,6 +79,8 @@ pub(crate) fn workflow(nodes: Vec<Node>, more: Vec<Template>) -> Workflow {
 
 pub(crate) type Script = Box<dyn FnMut(&str, u32) -> (Outcome, Cause)>;
 
+pub(crate) type Decide = Box<dyn FnMut(&Question, &str) -> Decision>;
+
 pub(crate) struct Bench {
     pub(crate) engine: Engine,
     pub(crate) now: Now,
@@ -86,7 +88,7 @@ pub(crate) struct Bench {
     pub(crate) launched: Vec<Launch>,
     pub(crate) killed: Vec<LaunchId>,
     pub(crate) script: Script,
-    pub(crate) decide: Box<dyn FnMut(&Question, &str) -> Decision>,
+    pub(crate) decide: Decide,
     pub(crate) batches: Vec<Batch>,
 }
 

@@ -504,3 +504,14 @@ pub(crate) fn a_run_stopped_in_its_queue_never_starts() {
     assert_eq!(bench.state(), RunState::Cancelled);
     assert_eq!(bench.engine.task_rows(bench.run).len(), 0);
 }
+
+#[test]
+pub(crate) fn a_launch_lost_before_it_started_is_sent_again() {
+    let mut bench = one(node("a"));
+    let first = bench.launch_of("a");
+    bench.report(first, ReportBody::Lost { message: "its host is gone".to_owned() });
+    assert_eq!(bench.states()["a"], TaskState::Queued);
+    assert_eq!(bench.launch_of("a").launch, first.launch + 1);
+    bench.ends("a", Outcome::Succeeded);
+    assert_eq!(bench.state(), RunState::Succeeded);
+}
