@@ -31,7 +31,7 @@ export function Frame() {
   useEffect(() => startKeys(), []);
   // What a key opens must be there when it is pressed.
   useEffect(() => {
-    const timer = setTimeout(() => void import("./palette"), 600);
+    const timer = setTimeout(() => void import("./palette").catch(() => {}), 600);
     return () => clearTimeout(timer);
   }, []);
   // biome-ignore lint/correctness/useExhaustiveDependencies: a new page closes the narrow menu

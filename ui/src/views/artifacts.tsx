@@ -1,5 +1,5 @@
 import { lazy, Suspense } from "react";
-import { apiUrl } from "../api/client";
+import { ApiError, apiUrl } from "../api/client";
 import { useApi, useList } from "../api/hooks";
 import type { Artifact, Preview } from "../api/types";
 import { formatBytes, formatCount } from "../model/duration";
@@ -15,19 +15,12 @@ const Markdown = lazy(() => import("../parts/markdown"));
 export function Artifacts({ path }: { path: string }) {
   const [search, set] = useAddress();
   const list = useList<Artifact>(path, {}, 100);
+  // A server that keeps no artifacts has none to show.
+  if (list.error instanceof ApiError && list.error.status === 404) return <NoArtifact />;
   return (
     <Await of={list} what="the artifacts">
       {() => {
-        if (list.items.length === 0) {
-          return (
-            <Empty title="No artifact">
-              <p>
-                What a task returns that is too large for an output, and every file that it saves
-                with <code>kobza.artifact(name, value)</code>, shows here with a preview.
-              </p>
-            </Empty>
-          );
-        }
+        if (list.items.length === 0) return <NoArtifact />;
         const shown = list.items.find((a) => a.id === search.artifact) ?? list.items[0];
         return (
           <div className="artifacts">
@@ -54,6 +47,17 @@ export function Artifacts({ path }: { path: string }) {
         );
       }}
     </Await>
+  );
+}
+
+function NoArtifact() {
+  return (
+    <Empty title="No artifact">
+      <p>
+        What a task returns that is too large for an output, and every file that it keeps, shows
+        here with a preview.
+      </p>
+    </Empty>
   );
 }
 

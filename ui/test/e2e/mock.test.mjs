@@ -1,18 +1,14 @@
 // The pages in a real browser, against the busy mock store.
 
 import assert from "node:assert/strict";
-import { readFile } from "node:fs/promises";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { bigRun, runs } from "../mock/data.mjs";
 import { serve } from "../mock/server.mjs";
+import { axe, settled } from "./axe.mjs";
 import { launch, openPage } from "./browser.mjs";
 
 const dist = fileURLToPath(new URL("../../dist", import.meta.url));
-const axeSource = await readFile(
-  fileURLToPath(new URL("../../node_modules/axe-core/axe.min.js", import.meta.url)),
-  "utf8",
-);
 let browser;
 let server;
 let url;
@@ -42,32 +38,6 @@ function inPage(name, options, body) {
       await context.close();
     }
   });
-}
-
-const settled = (page) =>
-  page.waitForFunction(
-    () =>
-      !document.querySelector(".loading") &&
-      document.querySelector(
-        ".card, .graph .node, .log-line, .grid-view, .empty, .timeline, .months, .reasons, .facts, .value",
-      ),
-  );
-
-async function axe(page) {
-  // Evaluated through the debugger, which the page's policy does not bind.
-  await page.evaluate(axeSource);
-  const found = await page.evaluate(() =>
-    window.axe.run(document, {
-      runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"],
-    }),
-  );
-  return found.violations.map(
-    (v) =>
-      `${v.id}: ${v.nodes
-        .slice(0, 3)
-        .map((n) => `${n.target} ${n.any[0]?.message ?? n.all[0]?.message ?? ""}`)
-        .join(" | ")}`,
-  );
 }
 
 const failed = runs.find((r) => r.workflow.index === 0 && r.state === "failed");
@@ -153,11 +123,8 @@ inPage("a run from the form, live, its log, its failed task rerun", {}, async (p
     .waitFor({ timeout: 20_000 });
   await page.getByRole("link", { name: "Parameters and notes" }).click();
   await page.getByText("250").waitFor();
-  await page.getByRole("link", { name: "Tasks", exact: true }).click();
-  await page
-    .getByRole("row", { name: /row_counts/ })
-    .getByRole("button")
-    .click();
+  await page.getByRole("link", { name: "Graph", exact: true }).click();
+  await page.locator(".node.look-failed").first().click();
   await page.getByRole("complementary").getByRole("region", { name: "Log lines" }).waitFor();
   await page.getByRole("button", { name: "Close panel" }).click();
   await page.getByRole("button", { name: /Rerun \d+ failed…/ }).click();

@@ -54,7 +54,7 @@ export function WhyPanel({ task }: { task: TaskDetail }) {
             <p className="strong" style={{ fontSize: "var(--t-title)" }}>
               {why.data.summary}
             </p>
-            <ul className="reasons">
+            <ul className="reasons" hidden={why.data.reasons.length === 0}>
               {why.data.reasons.map((reason) => (
                 <li key={`${reason.kind}${reason.text}`}>
                   <Mark

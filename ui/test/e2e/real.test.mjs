@@ -1,0 +1,352 @@
+// The pages in a real browser, against the real server with real runs.
+//   KOBZA=path/to/kobza node --test test/e2e/real.test.mjs
+
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { existsSync } from "node:fs";
+import { cp, mkdtemp, rm } from "node:fs/promises";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { axe, settled } from "./axe.mjs";
+import { launch, openPage } from "./browser.mjs";
+
+const kobza =
+  process.env.KOBZA ?? fileURLToPath(new URL("../../../target/release/kobza", import.meta.url));
+const skip = existsSync(kobza) ? false : `there is no ${kobza}: build it, or name it in KOBZA`;
+const SHOTS = process.env.SHOTS;
+
+let browser;
+let folder;
+let server;
+let url;
+
+function freePort() {
+  return new Promise((resolve) => {
+    const probe = createServer().listen(0, "127.0.0.1", () => {
+      const { port } = probe.address();
+      probe.close(() => resolve(port));
+    });
+  });
+}
+
+async function start(port) {
+  const child = spawn(
+    kobza,
+    [
+      "server",
+      "--listen",
+      `127.0.0.1:${port}`,
+      "--data",
+      join(folder, "data"),
+      "--workflows",
+      join(folder, "workflows"),
+    ],
+    { cwd: folder, stdio: ["ignore", "inherit", "inherit"] },
+  );
+  for (;;) {
+    const answer = await fetch(`http://127.0.0.1:${port}/api/v1/health`).catch(() => null);
+    if (answer?.ok) return child;
+    if (child.exitCode !== null) throw new Error(`the server ended with ${child.exitCode}`);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
+
+async function stop(child) {
+  child.kill("SIGTERM");
+  await new Promise((resolve) =>
+    child.exitCode === null ? child.once("exit", resolve) : resolve(),
+  );
+}
+
+before(async () => {
+  if (skip) return;
+  folder = await mkdtemp(join(tmpdir(), "kobza-ui-"));
+  await cp(fileURLToPath(new URL("./workflows", import.meta.url)), join(folder, "workflows"), {
+    recursive: true,
+  });
+  const port = await freePort();
+  url = `http://127.0.0.1:${port}`;
+  server = await start(port);
+  browser = await launch();
+});
+after(async () => {
+  if (skip) return;
+  await browser.close();
+  await stop(server);
+  await rm(folder, { recursive: true, force: true });
+});
+
+function inPage(name, options, body) {
+  test(name, { timeout: 90_000, skip }, async () => {
+    const { page, context, problems } = await openPage(browser, options);
+    page.setDefaultTimeout(12_000);
+    try {
+      await body(page);
+      assert.deepEqual(problems, []);
+    } catch (error) {
+      await page
+        .screenshot({ path: `/tmp/real-${name.replace(/\W+/g, "-").slice(0, 60)}.png` })
+        .catch(() => {});
+      throw error;
+    } finally {
+      await context.close();
+    }
+  });
+}
+
+const api = async (path, body) => {
+  const answer = await fetch(`${url}/api/v1${path}`, {
+    method: body === undefined ? "GET" : "POST",
+    headers: { "content-type": "application/json", "x-kobza-csrf": "1" },
+    body: body === undefined ? undefined : JSON.stringify(body),
+  });
+  assert.ok(answer.ok, `${path}: ${answer.status} ${await answer.clone().text()}`);
+  return answer.json();
+};
+const state = (page, word) => page.locator(".page-head .state", { hasText: word }).first();
+async function ended(run) {
+  for (;;) {
+    const now = await api(`/runs/${run}`);
+    if (["succeeded", "failed", "cancelled"].includes(now.state)) return now;
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+}
+
+inPage(
+  "a run from the form is watched live, its log read, its failed task rerun",
+  {},
+  async (page) => {
+    await page.goto(`${url}/workflows/orders`);
+    await page.getByRole("button", { name: "Run…", exact: true }).click();
+    const form = page.getByRole("dialog");
+    await form.getByLabel("region").selectOption("us");
+    await form.getByLabel("rows").fill("501");
+    await form.getByLabel("broken").check();
+    await form.getByRole("button", { name: "Start the run" }).click();
+    await form.getByText("At most 500").waitFor();
+    await form.getByLabel("rows").fill("40");
+    await form.getByRole("button", { name: "Start the run" }).click();
+    await page.waitForURL(/\/runs\//);
+    await state(page, "Failed").waitFor({ timeout: 30_000 });
+    // The failed node is where the eye is: it opens its log.
+    await page.locator(".node.look-failed").first().click();
+    const panel = page.getByRole("complementary");
+    await panel.getByText("3 rows have a price below zero").first().waitFor();
+    await page.keyboard.press("Escape");
+    await panel.waitFor({ state: "detached" });
+    await page.getByRole("button", { name: /Rerun \d+ failed…/ }).click();
+    const dialog = page.getByRole("dialog");
+    await dialog.getByText("What changes").waitFor();
+    await dialog.getByRole("button", { name: /^Rerun \d+ tasks$/ }).click();
+    await page.getByText(/tasks reopened/).waitFor();
+    await state(page, "Succeeded").waitFor({ timeout: 30_000 });
+    // Both attempts and their logs are kept.
+    await page.getByRole("link", { name: "Tasks", exact: true }).click();
+    await page
+      .getByRole("row", { name: /ingest.orders/ })
+      .getByRole("button")
+      .click();
+    await panel.getByText("row 40 of <b>us</b>").waitFor();
+    assert.equal(await panel.locator(".log-text b").count(), 0);
+    assert.ok((await panel.locator(".log-text .a-f2").count()) > 0);
+  },
+);
+
+inPage("an approval is given, and the run goes on", {}, async (page) => {
+  const { id } = await api("/workflows/release/runs", { params: {} });
+  await page.goto(url);
+  await page.locator("section", { hasText: "Waits for you" }).getByRole("link").first().click();
+  await page.getByText("AUC is 0.973. Release the new model?").first().waitFor();
+  await page.getByLabel("Comment").fill("looks good");
+  await page.getByRole("button", { name: "Approve" }).click();
+  await page.getByText("Approved: the run goes on").waitFor();
+  assert.equal((await ended(id)).state, "succeeded");
+});
+
+inPage("a live log is followed; the run is stopped with a reason", {}, async (page) => {
+  const { id } = await api("/workflows/slow/runs", { params: {} });
+  await page.goto(`${url}/runs/${id}`);
+  await page.getByRole("button", { name: /talk/ }).first().click();
+  const panel = page.getByRole("complementary");
+  await panel
+    .getByText(/^line 1$/m)
+    .first()
+    .waitFor();
+  await panel.getByText("following").waitFor();
+  await panel
+    .getByText(/^line 20$/m)
+    .first()
+    .waitFor();
+  await page.keyboard.press("Escape");
+  await page.getByRole("button", { name: "Stop…" }).click();
+  await page.getByLabel(/Reason/).fill("seen enough");
+  await page.getByRole("button", { name: "Cancel the run" }).click();
+  await state(page, "Cancelled").waitFor({ timeout: 20_000 });
+});
+
+inPage("a backfill is previewed, made, and runs to its end", {}, async (page) => {
+  await page.goto(`${url}/backfills?new=1&workflow=orders`);
+  const form = page.getByRole("dialog");
+  await form.getByLabel("First day").fill("2026-03-27");
+  await form.getByLabel("Last day").fill("2026-03-31");
+  await form.getByText(/^5 slots/).waitFor();
+  await form.getByRole("button", { name: "Start 5 runs" }).click();
+  const panel = page.getByRole("complementary", { name: "Backfill" });
+  await panel.locator(".page-head .state", { hasText: "Succeeded" }).waitFor({ timeout: 60_000 });
+});
+
+inPage("2,000 instances are one node", {}, async (page) => {
+  const { id } = await api("/workflows/wide/runs", { params: {} });
+  await ended(id);
+  await page.goto(`${url}/runs/${id}`);
+  await page.getByRole("button", { name: /many/ }).click();
+  const panel = page.getByRole("complementary");
+  await panel.getByText("2,000 instances").waitFor();
+  await panel.getByText("2,000 tasks").waitFor();
+  await panel.getByLabel("Name or index").fill("1234");
+  await panel.getByText("many [1234]").waitFor();
+});
+
+inPage("search, grid and panel by keyboard", {}, async (page) => {
+  await page.goto(url);
+  await settled(page);
+  await page.keyboard.press("Control+k");
+  await page.getByRole("combobox").waitFor();
+  await page.keyboard.type("order");
+  await page
+    .getByRole("option", { name: /orders/ })
+    .first()
+    .waitFor();
+  await page.keyboard.press("Enter");
+  await page.waitForURL(/workflows\/orders/);
+  await page.locator(".grid-scroll").focus();
+  await page.keyboard.press("ArrowDown");
+  await page.keyboard.press("ArrowDown");
+  await page.keyboard.press("Enter");
+  await page.getByRole("complementary").waitFor();
+});
+
+inPage("names with emoji and markup stay text", {}, async (page) => {
+  const { id } = await api(`/workflows/${encodeURIComponent("🚀 <b> тест")}/runs`, { params: {} });
+  await ended(id);
+  await page.goto(`${url}/runs/${id}`);
+  await page.getByRole("heading", { name: "🚀 <b> тест" }).waitFor();
+  await page
+    .getByRole("button", { name: /крок один/ })
+    .first()
+    .click();
+  await page.getByText("<script>alert(1)</script>").first().waitFor();
+});
+
+inPage("a variable, a connection and a limit are made and shown", {}, async (page) => {
+  await page.goto(`${url}/variables`);
+  await page.getByRole("button", { name: "New variable…" }).click();
+  await page.getByLabel("Key").last().fill("bucket");
+  await page.getByRole("dialog").getByLabel("Value").fill('{"name": "lake"}');
+  await page.getByRole("button", { name: "Keep the variable" }).click();
+  await page.getByRole("row", { name: /bucket/ }).waitFor();
+  await page.goto(`${url}/connections`);
+  await page.getByRole("button", { name: "New connection…" }).click();
+  const form = page.getByRole("dialog");
+  await form.getByLabel("Name").fill("warehouse");
+  await form.getByLabel("Secrets").fill("password=hunter2");
+  await form.getByRole("button", { name: "Keep the connection" }).click();
+  await page.getByRole("row", { name: /warehouse/ }).waitFor();
+  assert.equal((await page.content()).includes("hunter2"), false);
+  assert.equal(JSON.stringify(await api("/connections")).includes("hunter2"), false);
+  await page.goto(`${url}/limits`);
+  await page.getByRole("button", { name: "New limit…" }).click();
+  await page.getByRole("dialog").getByLabel("Name").fill("gpu");
+  await page.getByRole("button", { name: "Make the limit" }).click();
+  await page.getByRole("row", { name: /gpu/ }).waitFor();
+});
+
+test("every view: accessible, within the policy, without sideways scrolling", {
+  timeout: 300_000,
+  skip,
+}, async (t) => {
+  const runs = (await api("/runs?workflow=orders&limit=10")).items;
+  const run = runs.at(-1);
+  const tasks = (await api(`/runs/${run.id}/tasks`)).items;
+  const trigger = (await api("/triggers")).items[0];
+  const backfill = (await api("/backfills")).items[0];
+  const views = [
+    "/",
+    "/workflows",
+    ...["grid", "graph", "runs", "calendar", "triggers", "durations", "assets", "code"].map(
+      (tab) => `/workflows/orders?tab=${tab}`,
+    ),
+    "/runs",
+    ...["graph", "timeline", "tasks", "events", "artifacts", "details"].map(
+      (tab) => `/runs/${run.id}?tab=${tab}`,
+    ),
+    ...["log", "why", "values", "artifacts", "detail", "events"].map(
+      (tab) => `/tasks/${tasks[0].id}?tab=${tab}`,
+    ),
+    `/runs/${run.id}?task=${tasks[0].id}`,
+    "/assets",
+    "/assets?show=lineage",
+    ...["partitions", "checks", "history", "about"].map(
+      (tab) => `/asset/warehouse/orders?tab=${tab}`,
+    ),
+    `/triggers?trigger=${encodeURIComponent(trigger.id)}`,
+    `/backfills?backfill=${encodeURIComponent(backfill.id)}`,
+    "/limits?limit=warehouse",
+    "/events",
+    "/connections",
+    "/variables",
+    ...["health", "users", "tokens", "audit"].map((tab) => `/admin?tab=${tab}`),
+    `/compare?runs=${runs
+      .slice(0, 2)
+      .map((r) => r.id)
+      .join(",")}`,
+  ];
+  for (const [mode, options] of [
+    ["light", {}],
+    ["dark", { dark: true }],
+    ["narrow", { width: 360, height: 740 }],
+  ]) {
+    const { page, context, problems } = await openPage(browser, options);
+    for (const view of views) {
+      await t.test(`${mode} ${view}`, async () => {
+        await page.goto(url + view);
+        await settled(page);
+        await page.waitForTimeout(200);
+        if (SHOTS)
+          await page.screenshot({
+            path: join(SHOTS, `${mode}-${view.replace(/\W+/g, "-").slice(0, 60)}.png`),
+          });
+        assert.deepEqual(await axe(page), []);
+        assert.deepEqual(await page.locator(".problem[role=alert] .strong").allInnerTexts(), []);
+        assert.deepEqual(problems.splice(0), []);
+        assert.ok(
+          (await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth)) <=
+            0,
+        );
+      });
+    }
+    await context.close();
+  }
+});
+
+inPage(
+  "the server is restarted under an open page: a banner, then live again",
+  {},
+  async (page) => {
+    const port = Number(new URL(url).port);
+    await page.goto(`${url}/workflows/release?start=1`);
+    await page.getByRole("dialog").getByLabel("Note").fill("kept while it was away");
+    await stop(server);
+    await page.getByText("The server does not answer.").first().waitFor({ timeout: 15_000 });
+    server = await start(port);
+    await page.locator(".banner").waitFor({ state: "detached", timeout: 20_000 });
+    const note = page.getByRole("dialog").getByLabel("Note");
+    assert.equal(await note.inputValue(), "kept while it was away");
+    await page.getByRole("button", { name: "Start the run" }).click();
+    await page.waitForURL(/\/runs\//);
+    await page.locator(".node", { hasText: "approve" }).waitFor();
+  },
+);
