@@ -285,7 +285,13 @@ fn select(
             if !numbers.is_empty() {
                 return numbers.contains(&t.task);
             }
-            let here = nodes.is_none_or(|n| n.iter().any(|n| below(&paths.path(t), n)));
+            let inside = |node: &str| match paths.shape.find(node) {
+                Some(group) => paths
+                    .at(t.scope, t.node, &t.name)
+                    .is_some_and(|place| paths.shape.is_within(place, group)),
+                None => below(&paths.path(t), node),
+            };
+            let here = nodes.is_none_or(|n| n.iter().any(|n| inside(n)));
             here && (states.is_empty() || states.contains(&t.state))
         })
         .cloned()

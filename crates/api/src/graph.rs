@@ -60,9 +60,9 @@ fn node(shape: &Shape, at: usize, found: Option<&Found>) -> Value {
     });
     json!({
         "id": place.path,
-        "name": place.name,
+        "name": place.label,
         "kind": place.kind,
-        "parent": place.parent.map(|p| shape.places[p].path.as_str()),
+        "parent": place.within.map(|p| shape.places[p].path.as_str()),
         "group": place.group,
         "mapped": place.mapped,
         "state": state,
@@ -96,6 +96,7 @@ pub(crate) fn fold(
         own: vec![Counts::default(); shape.places.len()],
         loose: Vec::new(),
     };
+    let mut root = false;
     for (scope, node, name, state, tasks) in found {
         match paths.at(*scope, *node, name) {
             Some(at) => {
@@ -106,9 +107,11 @@ pub(crate) fn fold(
                 let mut above = Some(at);
                 while let Some(at) = above {
                     folded.counts[at].add(*state, *tasks);
-                    above = shape.places[at].parent;
+                    above = shape.places[at].within;
                 }
             }
+            // The run's own task stands for the whole.
+            None if node.is_none() && *name == shape.workflow.name && !root => root = true,
             None => match folded.loose.iter_mut().find(|(n, _)| n == name) {
                 Some((_, counts)) => counts.add(*state, *tasks),
                 None => {

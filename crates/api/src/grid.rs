@@ -71,7 +71,7 @@ fn rows_of(shape: &Shape, into: &mut Vec<(String, Row)>) {
             into.push((
                 place.path.clone(),
                 Row {
-                    name: place.name.clone(),
+                    name: place.label.clone(),
                     depth: place.depth,
                     group: place.group,
                     mapped: place.mapped,

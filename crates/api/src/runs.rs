@@ -296,6 +296,8 @@ async fn tasks(
             };
             let wanted = asked.node.as_deref().map(|path| (path, paths.shape.find(path)));
             match wanted {
+                // What is in a group is looked through below.
+                Some((_, Some(at))) if paths.shape.places[at].group => {}
                 Some((_, Some(at))) => {
                     filter.node = Some(paths.shape.places[at].node);
                     filter.name = Some(paths.shape.places[at].name.clone());
@@ -306,7 +308,11 @@ async fn tasks(
             let here = |task: &kobza_model::TaskRow| {
                 task.task.0 != 0
                     && wanted.is_none_or(|(_, at)| {
-                        at.is_none_or(|at| paths.at(task.scope, task.node, &task.name) == Some(at))
+                        at.is_none_or(|at| {
+                            paths
+                                .at(task.scope, task.node, &task.name)
+                                .is_some_and(|place| paths.shape.is_within(place, at))
+                        })
                     })
             };
             let all: u32 = run.counts.iter().sum();
@@ -338,6 +344,13 @@ async fn tasks(
                 let counts = views.task_counts(run.run)?;
                 let matching = counts.iter().filter(|c| {
                     (states.is_empty() || states.contains(&c.state))
+                        && wanted.is_none_or(|(_, group)| {
+                            group.is_none_or(|group| {
+                                paths
+                                    .at(c.scope, c.node, &c.name)
+                                    .is_some_and(|at| paths.shape.is_within(at, group))
+                            })
+                        })
                         && filter.name.as_ref().is_none_or(|n| *n == c.name)
                         && filter.node.is_none_or(|n| Some(n) == c.node)
                 });

@@ -18,8 +18,14 @@ const KEPT: usize = 64;
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
     pub(crate) path: String,
+    /// Of the node, by which its tasks are found.
     pub(crate) name: String,
+    /// What is shown where the group around it is seen.
+    pub(crate) label: String,
+    /// The place that called the graph it is in.
     pub(crate) parent: Option<usize>,
+    /// The group that it is shown in: the parent, or one that exists in names only.
+    pub(crate) within: Option<usize>,
     pub(crate) depth: usize,
     /// The graph that it is in, and its place there.
     pub(crate) template: TemplateNo,
@@ -71,24 +77,42 @@ impl Shape {
             return;
         };
         stack.push(graph);
-        for number in order(body) {
+        let dotted = groups_by_names(&workflow.dialect);
+        let mut named: HashMap<&str, usize> = HashMap::new();
+        for number in together(body, order(body), dotted) {
             if self.places.len() >= MAX_NODES {
                 break;
             }
             let node = &body.nodes[number];
+            let mut within = parent;
+            for (end, _) in node.name.match_indices('.').filter(|_| dotted) {
+                let group = &node.name[..end];
+                within = Some(match named.get(group) {
+                    Some(at) => *at,
+                    None => {
+                        let at = self.named_group(group, graph, parent, within);
+                        named.insert(group, at);
+                        at
+                    }
+                });
+            }
             let called = workflow.templates.get(node.call.index());
             let (kind, group) = match called.map(|t| &t.body) {
                 Some(TemplateBody::Leaf(leaf)) => (leaf.kind.clone(), false),
                 Some(TemplateBody::Graph(_)) => ("group".to_owned(), true),
                 None => ("unknown".to_owned(), false),
             };
-            let prefix = parent.map(|p| &self.places[p]);
+            let label = match node.name.rsplit_once('.') {
+                Some((_, last)) if dotted => last,
+                _ => &node.name,
+            };
             self.places.push(Place {
-                path: prefix
-                    .map_or_else(|| node.name.clone(), |p| format!("{}/{}", p.path, node.name)),
+                path: self.path_in(parent, &node.name),
                 name: node.name.clone(),
-                depth: prefix.map_or(0, |p| p.depth + 1),
+                label: label.to_owned(),
+                depth: within.map_or(0, |p| self.places[p].depth + 1),
                 parent,
+                within,
                 template: graph,
                 node: NodeNo(u32::try_from(number).unwrap_or(u32::MAX)),
                 call: node.call,
@@ -101,6 +125,47 @@ impl Shape {
             }
         }
         stack.pop();
+    }
+
+    fn path_in(&self, parent: Option<usize>, name: &str) -> String {
+        parent.map_or_else(|| name.to_owned(), |p| format!("{}/{name}", self.places[p].path))
+    }
+
+    /// A group that has no scope of its own: its tasks' names begin with its name.
+    fn named_group(
+        &mut self,
+        name: &str,
+        template: TemplateNo,
+        parent: Option<usize>,
+        within: Option<usize>,
+    ) -> usize {
+        self.places.push(Place {
+            path: self.path_in(parent, name),
+            name: name.to_owned(),
+            label: name.rsplit('.').next().unwrap_or(name).to_owned(),
+            depth: within.map_or(0, |p| self.places[p].depth + 1),
+            parent,
+            within,
+            template,
+            node: NO_NODE,
+            call: TemplateNo(u32::MAX),
+            kind: "group".to_owned(),
+            group: true,
+            mapped: false,
+        });
+        self.places.len() - 1
+    }
+
+    /// Whether a place is the other, or is shown somewhere inside of it.
+    pub(crate) fn is_within(&self, at: usize, group: usize) -> bool {
+        let mut here = Some(at);
+        while let Some(place) = here {
+            if place == group {
+                return true;
+            }
+            here = self.places[place].within;
+        }
+        false
     }
 
     pub(crate) fn find(&self, path: &str) -> Option<usize> {
@@ -160,6 +225,46 @@ impl Shape {
     pub(crate) fn task_count(&self) -> usize {
         self.places.iter().filter(|p| !p.group).count()
     }
+}
+
+/// No node has this number: of groups that exist in names only.
+const NO_NODE: NodeNo = NodeNo(u32::MAX);
+
+/// Whether a dot in a node's name ends a group's name. Other dialects have dots of their own.
+fn groups_by_names(dialect: &str) -> bool {
+    matches!(dialect, "native" | "airflow")
+}
+
+/// The same order, with the members of each group by name behind its first one.
+fn together(graph: &kobza_model::Graph, order: Vec<usize>, dotted: bool) -> Vec<usize> {
+    if !dotted {
+        return order;
+    }
+    fn gather(graph: &kobza_model::Graph, order: &[usize], from: usize, into: &mut Vec<usize>) {
+        let mut done = vec![false; order.len()];
+        for (at, &number) in order.iter().enumerate() {
+            if done[at] {
+                continue;
+            }
+            let name = &graph.nodes[number].name;
+            match name[from..].find('.').map(|end| &name[..=from + end]) {
+                None => into.push(number),
+                Some(prefix) => {
+                    let mut members = Vec::new();
+                    for (other, &member) in order.iter().enumerate().skip(at) {
+                        if graph.nodes[member].name.starts_with(prefix) {
+                            done[other] = true;
+                            members.push(member);
+                        }
+                    }
+                    gather(graph, &members, prefix.len(), into);
+                }
+            }
+        }
+    }
+    let mut sorted = Vec::with_capacity(order.len());
+    gather(graph, &order, 0, &mut sorted);
+    sorted
 }
 
 /// Node numbers with every node after those that it depends on; else as written.
@@ -313,4 +418,66 @@ fn scopes(
         known.insert(row.scope, place);
     }
     Ok(known)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shape(dialect: &str, names: &[&str]) -> Shape {
+        let nodes: Vec<_> = names
+            .iter()
+            .map(|name| {
+                serde_json::json!({
+                    "name": name, "call": 1, "gate": Gate::all_succeeded(), "arguments": null
+                })
+            })
+            .collect();
+        let workflow = serde_json::json!({
+            "name": "w", "dialect": dialect, "entry": 0,
+            "templates": [
+                {"name": "main", "body": {"graph": {
+                    "nodes": nodes, "verdict": kobza_model::Verdict::default()
+                }}},
+                {"name": "leaf", "body": {"leaf": {"kind": "noop"}}},
+            ],
+        });
+        Shape::new(Arc::new(serde_json::from_value(workflow).unwrap()))
+    }
+
+    fn lines(shape: &Shape) -> Vec<String> {
+        shape
+            .places
+            .iter()
+            .map(|p| format!("{}{} {}", "  ".repeat(p.depth), p.label, p.path))
+            .collect()
+    }
+
+    #[test]
+    fn groups_by_names_come_before_their_tasks() {
+        let shape = shape("native", &["ingest.a", "check", "ingest.inner.b", "ingest.c"]);
+        assert_eq!(
+            lines(&shape),
+            [
+                "ingest ingest",
+                "  a ingest.a",
+                "  inner ingest.inner",
+                "    b ingest.inner.b",
+                "  c ingest.c",
+                "check check",
+            ]
+        );
+        let group = shape.find("ingest").unwrap();
+        let inside: Vec<_> = (0..6)
+            .filter(|&at| shape.is_within(at, group))
+            .map(|at| &*shape.places[at].path)
+            .collect();
+        assert_eq!(inside, ["ingest", "ingest.a", "ingest.inner", "ingest.inner.b", "ingest.c"]);
+        assert_eq!(shape.task_count(), 4);
+    }
+
+    #[test]
+    fn dots_of_other_dialects_are_part_of_a_name() {
+        assert_eq!(lines(&shape("argo", &["a.b", "a"])), ["a.b a.b", "a a"]);
+    }
 }

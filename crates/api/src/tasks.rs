@@ -107,7 +107,7 @@ async fn detail(
                         };
                         let one = views.list_tasks(run.run, &filter, None, 1)?.items.into_iter().next();
                         Ok(json!({
-                            "path": place.path, "name": place.name,
+                            "path": place.path, "name": place.label,
                             "state": folded.own[p].worst().unwrap_or(TaskState::Pending),
                             "counts": folded.own[p].json(),
                             "task": one.map(|t| TaskId { run: t.run, task: t.task }.to_string()),

@@ -132,9 +132,10 @@ async fn timeline(
                     t.task.0 != 0
                         && !place.is_some_and(|p| p.group)
                         && asked.node.as_ref().is_none_or(|n| {
-                            let path = paths.path(t);
-                            path == *n
-                                || path.strip_prefix(n.as_str()).is_some_and(|r| r.starts_with('/'))
+                            match (paths.shape.find(n), paths.at(t.scope, t.node, &t.name)) {
+                                (Some(group), Some(at)) => paths.shape.is_within(at, group),
+                                _ => t.name == *n,
+                            }
                         })
                 })
                 .collect();

@@ -90,7 +90,7 @@ pub(crate) fn task(task: &TaskRow, run: &RunRow, paths: &Paths, offset: i64) -> 
         Some(place) => place.kind.as_str(),
         None => "task",
     };
-    let group = place.and_then(|p| p.parent).map(|p| paths.shape.places[p].path.clone());
+    let group = place.and_then(|p| p.within).map(|p| paths.shape.places[p].path.clone());
     merge(
         &mut value,
         json!({
