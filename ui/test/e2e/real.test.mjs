@@ -131,6 +131,10 @@ inPage(
     await form.getByRole("button", { name: "Start the run" }).click();
     await page.waitForURL(/\/runs\//);
     await state(page, "Failed").waitFor({ timeout: 30_000 });
+    // The group is a panel that folds into one node with its tasks' states.
+    await page.getByRole("button", { name: "Fold ingest", exact: true }).click();
+    await page.locator(".node", { hasText: "ingest" }).waitFor();
+    await page.getByRole("button", { name: "Unfold ingest", exact: true }).click();
     // The failed node is where the eye is: it opens its log.
     await page.locator(".node.look-failed").first().click();
     const panel = page.getByRole("complementary");
