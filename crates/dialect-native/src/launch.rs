@@ -217,12 +217,16 @@ fn body(
                 }
                 Wait::Event { name, filter } => json!({"event": name, "filter": filter}),
             };
+            out.extra["carry"] = launch.carry.clone();
             return Ok("wait");
         }
         Body::Workflow { name, namespace, wait, with } => {
             let params = native::render_json(with, context).map_err(in_field("with"))?;
-            out.extra =
-                json!({"workflow": name, "namespace": namespace, "wait": wait, "params": params});
+            let namespace = namespace.as_ref().unwrap_or(&facts.run().namespace);
+            out.extra = json!({
+                "workflow": name, "namespace": namespace, "wait": wait, "params": params,
+                "attempt": launch.attempt,
+            });
             return Ok("workflow");
         }
     }

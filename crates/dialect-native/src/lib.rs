@@ -75,6 +75,38 @@ pub fn parse(source: &[u8], file: &str) -> Result<Parsed, Vec<Diagnostic>> {
     }
 }
 
+/// Where a trigger's field is in a definition: its path there, and line and column of the nearest
+/// thing that is written. `field` counts triggers as in `Workflow::triggers`, where `schedule`
+/// comes first: `triggers[0].cron`.
+#[must_use]
+pub fn trigger_place(source: &[u8], file: &str, field: &str) -> (String, Option<(u32, u32)>) {
+    let unknown = || (field.to_owned(), None);
+    let Some((number, rest)) =
+        field.strip_prefix("triggers[").and_then(|rest| rest.split_once(']'))
+    else {
+        return unknown();
+    };
+    let Ok(number) = number.parse::<usize>() else { return unknown() };
+    let Ok(text) = document::decode(source, file) else { return unknown() };
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let Ok(root) = document::parse_tree(text, file) else { return unknown() };
+    let before = usize::from(root.get("schedule").is_some());
+    let (mut at, path) = match root.get("schedule") {
+        Some(schedule) if number == 0 => (schedule, format!("schedule{rest}")),
+        _ => {
+            let number = number.saturating_sub(before);
+            let listed = root.get("triggers").and_then(|list| list.items().get(number));
+            let Some(trigger) = listed else { return unknown() };
+            (trigger, format!("triggers[{number}]{rest}"))
+        }
+    };
+    for key in rest.split('.').filter(|key| !key.is_empty()) {
+        let Some(next) = at.get(key) else { break };
+        at = next;
+    }
+    (path, Some((at.line, at.column)))
+}
+
 fn limited(mut all: Vec<Diagnostic>) -> Vec<Diagnostic> {
     all.truncate(MAX_DIAGNOSTICS);
     all

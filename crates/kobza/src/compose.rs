@@ -8,6 +8,7 @@ use kobza_api::{Catalog, Definition, Problem, Vault};
 use kobza_blobs::LogStore;
 use kobza_dialect_native::{Diagnostic, NativeDialect, Options};
 use kobza_engine::EngineOptions;
+use kobza_executor_inner::{CheckParams, WaitExecutor, WorkflowExecutor};
 use kobza_executor_process::{ProcessExecutor, ProcessOptions};
 use kobza_model::{Json, LimitRow, Workflow};
 use kobza_runtime::{Dialect, Executor, Handle, Runtime, RuntimeOptions, channel};
@@ -73,6 +74,14 @@ impl Host {
         let executor = Arc::new(executor);
         let mut executors: BTreeMap<&'static str, Arc<dyn Executor>> = BTreeMap::new();
         executors.insert("process", executor.clone());
+        executors.insert("wait", Arc::new(WaitExecutor::start(handle.clone())?));
+        let check: Arc<CheckParams> = Arc::new(|workflow: &Workflow, given| {
+            Dialects.params(workflow, given).map_err(|problems| {
+                problems.iter().map(crate::check::show).collect::<Vec<_>>().join("; ")
+            })
+        });
+        let calls = WorkflowExecutor::start(handle.clone(), store.clone(), store.clone(), check)?;
+        executors.insert("workflow", Arc::new(calls));
         let native: Arc<dyn Dialect> = Arc::new(NativeDialect::new(Options {
             self_exe: exe,
             python: None,
@@ -135,6 +144,23 @@ impl Catalog for Dialects {
         }
         let parsed = kobza_dialect_native::parse(source, file)
             .map_err(|all| all.into_iter().map(problem).collect::<Vec<_>>())?;
+        kobza_triggers::parse_triggers(&parsed.workflow.triggers).map_err(|errors| {
+            errors
+                .into_iter()
+                .map(|error| {
+                    let (path, place) =
+                        kobza_dialect_native::trigger_place(source, file, &error.field);
+                    Problem {
+                        path,
+                        message: error.message,
+                        hint: error.hint,
+                        file: Some(file.to_owned()),
+                        line: place.map(|(line, _)| line),
+                        column: place.map(|(_, column)| column),
+                    }
+                })
+                .collect::<Vec<_>>()
+        })?;
         Ok(Definition {
             workflow: parsed.workflow,
             namespace: parsed.namespace,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kobza_engine::{Command, Engine, Refusal, Reply, Report};
-use kobza_model::Event;
+use kobza_model::{Event, Now};
 use kobza_store::Write;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
@@ -53,6 +53,7 @@ pub(crate) enum Message {
     Submit { submission: Submission, reply: ReplyTo },
     Report { report: Report, on_durable: Box<dyn FnOnce() + Send> },
     Query(Box<dyn FnOnce(&Engine) + Send>),
+    Now(oneshot::Sender<Now>),
     Stop,
 }
 
@@ -123,6 +124,13 @@ impl Handle {
         }));
         self.inbox.send(query).await.map_err(|_| SubmitError::Stopped)?;
         receiver.await.map_err(|_| SubmitError::Stopped)
+    }
+
+    /// What the clocks show, for threads outside of an async runtime.
+    pub fn now_blocking(&self) -> Result<Now, SubmitError> {
+        let (sender, receiver) = oneshot::channel();
+        self.inbox.blocking_send(Message::Now(sender)).map_err(|_| SubmitError::Stopped)?;
+        receiver.blocking_recv().map_err(|_| SubmitError::Stopped)
     }
 
     /// Events from now on. A follower that falls behind gets `Lagged` and reads the store.

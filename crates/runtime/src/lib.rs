@@ -3,6 +3,7 @@
 //! One thread owns the engine. It drains the inbox in batches, lets the engine decide, commits all
 //! that changed in one transaction, and only then answers callers and acts.
 
+mod checks;
 mod clock;
 mod facts;
 mod handle;

@@ -13,6 +13,7 @@ use kobza_model::{Cause, LaunchId, Now, Outcome, RunId, TaskId, Workflow};
 use kobza_store::{Commit, CommitError, Fence, Store, StoreError, Write};
 use tokio::sync::{broadcast, mpsc, watch};
 
+use crate::checks::checked;
 use crate::clock::Clock;
 use crate::facts::{Lookup, OutputCache, RunFacts};
 use crate::handle::{Committed, Handle, INBOX_CAPACITY, Message, ReplyTo, Submission, SubmitError};
@@ -264,6 +265,10 @@ impl Turner {
         match message {
             Message::Stop => self.stopping = true,
             Message::Query(look) => look(&self.engine),
+            Message::Now(to) => {
+                // A caller that went away does not want the answer.
+                let _gone = to.send(now);
+            }
             Message::Report { mut report, on_durable } => {
                 if let ReportBody::Finished { jitter, .. } = &mut report.body {
                     *jitter = self.draw();
@@ -434,7 +439,13 @@ impl Turner {
 
     fn commit(&mut self, owed: Owed, now: Now) -> Result<(), RuntimeError> {
         let started = Instant::now();
-        let engine = self.engine.take_batch();
+        let mut engine = self.engine.take_batch();
+        let checks = checked(
+            &engine,
+            |run| self.engine.workflow(run).cloned(),
+            |run, scope| self.engine.scope_row(run, scope).map(|row| row.template),
+        );
+        engine.events.extend(checks);
         self.seen_outputs = 0;
         let mut commit =
             Commit { engine, writes: owed.writes, engine_time: now.engine, at: now.wall };

@@ -5,5 +5,6 @@
 mod bad_input;
 mod docs;
 mod kill;
+mod kinds;
 mod machine;
 mod server;
