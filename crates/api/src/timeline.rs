@@ -38,10 +38,8 @@ fn waited(task: &TaskRow) -> Vec<Value> {
         }
     };
     let open = !task.state.is_finished();
-    if task.attempt <= 1 {
-        if task.ready_at.is_some() || open {
-            push("upstream", Some(task.created_at), task.ready_at);
-        }
+    if task.attempt <= 1 && (task.ready_at.is_some() || open) {
+        push("upstream", Some(task.created_at), task.ready_at);
     }
     if task.ready_at.is_some() && (task.started_at.is_some() || open) {
         let kind = match task.state {
