@@ -123,7 +123,8 @@ pub(crate) async fn check(State(state): State<ApiState>, request: Request, next:
     if matches!(method, Method::GET | Method::HEAD) {
         return next.run(request).await;
     }
-    let target = request.uri().path().strip_prefix(BASE).unwrap_or_default().to_owned();
+    let target = request.uri().path();
+    let target = target.strip_prefix(BASE).unwrap_or(target).to_owned();
     let dry = request.uri().query().is_some_and(|q| q.contains("dry_run=true"));
     let response = match (request.headers().get("idempotency-key").cloned(), &who) {
         (Some(key), Some(who)) => once(&state, who, &key, request, next).await,
