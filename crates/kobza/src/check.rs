@@ -139,10 +139,9 @@ pub(crate) fn show(problem: &Problem) -> String {
     text
 }
 
-#[expect(clippy::print_stderr, reason = "messages for people go to the standard error")]
 pub(crate) fn print(problems: &[Problem]) {
     for problem in problems {
-        eprintln!("{}", show(problem));
+        crate::out::tell!("{}", show(problem));
     }
 }
 
@@ -174,7 +173,6 @@ pub(crate) fn files_in(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-#[expect(clippy::print_stdout, reason = "the command's data")]
 pub(crate) fn check(args: CheckArgs) -> Result<(), Failure> {
     let mut files = Vec::new();
     for path in &args.paths {
@@ -192,7 +190,11 @@ pub(crate) fn check(args: CheckArgs) -> Result<(), Failure> {
                 for (definition, _) in definitions {
                     if args.output == Output::Text {
                         print(&definition.warnings);
-                        println!("{}: {} is good", file.display(), definition.workflow.name);
+                        crate::out::show!(
+                            "{}: {} is good",
+                            file.display(),
+                            definition.workflow.name
+                        );
                     }
                     results.push(serde_json::json!({"file": file, "workflow": definition.workflow.name, "ok": true, "warnings": definition.warnings}));
                 }
@@ -207,13 +209,12 @@ pub(crate) fn check(args: CheckArgs) -> Result<(), Failure> {
         }
     }
     if args.output == Output::Json {
-        println!("{}", serde_json::to_string_pretty(&results)?);
+        crate::out::show!("{}", serde_json::to_string_pretty(&results)?);
     }
     if bad { Err(Failure::Input) } else { Ok(()) }
 }
 
-#[expect(clippy::print_stdout, reason = "the command's data")]
 pub(crate) fn schema() -> Result<(), Failure> {
-    println!("{}", serde_json::to_string_pretty(&kobza_dialect_native::json_schema())?);
+    crate::out::show!("{}", serde_json::to_string_pretty(&kobza_dialect_native::json_schema())?);
     Ok(())
 }

@@ -7,7 +7,6 @@ use crate::cli::{DoctorArgs, Output};
 use crate::compose::self_exe;
 use crate::failure::Failure;
 
-#[expect(clippy::print_stdout, reason = "the command's data")]
 pub(crate) fn doctor(args: DoctorArgs) -> Result<(), Failure> {
     let mut checks: Vec<(String, bool, String)> = Vec::new();
     checks.push((
@@ -57,10 +56,10 @@ pub(crate) fn doctor(args: DoctorArgs) -> Result<(), Failure> {
             .iter()
             .map(|(name, ok, text)| json!({"name": name, "ok": ok, "text": text}))
             .collect();
-        println!("{}", serde_json::to_string_pretty(&items)?);
+        crate::out::show!("{}", serde_json::to_string_pretty(&items)?);
     } else {
         for (name, ok, text) in &checks {
-            println!("{} {name:<10} {text}", if *ok { "ok " } else { "BAD" });
+            crate::out::show!("{} {name:<10} {text}", if *ok { "ok " } else { "BAD" });
         }
     }
     if checks.iter().all(|(_, ok, _)| *ok) { Ok(()) } else { Err(Failure::Run) }

@@ -29,16 +29,15 @@ impl<E: std::error::Error> From<E> for Failure {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "messages for people go to the standard error")]
 pub(crate) fn exit(result: Result<(), Failure>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Run) => ExitCode::from(1),
         Err(Failure::Input) => ExitCode::from(2),
         Err(Failure::Message(message, hint)) => {
-            eprintln!("error: {message}");
+            crate::out::tell!("error: {message}");
             if let Some(hint) = hint {
-                eprintln!("\nhint: {hint}");
+                crate::out::tell!("\nhint: {hint}");
             }
             ExitCode::from(2)
         }

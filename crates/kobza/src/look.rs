@@ -20,7 +20,6 @@ fn open(data: &Path) -> Result<SqliteStore, Failure> {
         .map_err(|e| Failure::hint(e.to_string(), "--data names the folder of the store"))
 }
 
-#[expect(clippy::print_stdout, reason = "the command's data")]
 pub(crate) fn runs(args: RunsArgs) -> Result<(), Failure> {
     let store = open(&args.place.data)?;
     let states = match &args.state {
@@ -37,11 +36,17 @@ pub(crate) fn runs(args: RunsArgs) -> Result<(), Failure> {
             .iter()
             .map(|r| json!({"id": r.run, "workflow": r.workflow, "state": r.state, "message": r.message, "created_at": r.created_at, "started_at": r.started_at, "ended_at": r.ended_at}))
             .collect();
-        println!("{}", serde_json::to_string_pretty(&items)?);
+        crate::out::show!("{}", serde_json::to_string_pretty(&items)?);
         return Ok(());
     }
     for run in &page.items {
-        println!("{}  {:<10} {}  {}", run.run, run.state.as_str(), run.created_at, run.workflow);
+        crate::out::show!(
+            "{}  {:<10} {}  {}",
+            run.run,
+            run.state.as_str(),
+            run.created_at,
+            run.workflow
+        );
     }
     Ok(())
 }
@@ -59,7 +64,6 @@ fn newest(store: &SqliteStore) -> Result<RunId, Failure> {
     page.items.first().map(|r| r.run).ok_or_else(|| Failure::new("there are no runs in this store"))
 }
 
-#[expect(clippy::print_stdout, reason = "the command's data")]
 pub(crate) fn tasks(args: TasksArgs) -> Result<(), Failure> {
     let store = open(&args.place.data)?;
     let run = match &args.run {
@@ -84,7 +88,7 @@ pub(crate) fn tasks(args: TasksArgs) -> Result<(), Failure> {
             if args.place.output == Output::Json {
                 items.push(json!({"id": TaskId { run, task: task.task }.to_string(), "name": task.name, "map_index": task.index, "state": task.state, "attempt": task.attempt, "message": task.message, "started_at": task.started_at, "ended_at": task.ended_at}));
             } else {
-                println!("{:<6} {}", task.task.0, describe(&task));
+                crate::out::show!("{:<6} {}", task.task.0, describe(&task));
             }
         }
         cursor = page.next;
@@ -93,7 +97,7 @@ pub(crate) fn tasks(args: TasksArgs) -> Result<(), Failure> {
         }
     }
     if args.place.output == Output::Json {
-        println!("{}", serde_json::to_string_pretty(&items)?);
+        crate::out::show!("{}", serde_json::to_string_pretty(&items)?);
     }
     Ok(())
 }
@@ -158,7 +162,6 @@ pub(crate) fn logs(args: LogsArgs) -> Result<(), Failure> {
     }
 }
 
-#[expect(clippy::print_stdout, reason = "the command's data")]
 pub(crate) fn why(args: WhyArgs) -> Result<(), Failure> {
     let store = open(&args.place.data)?;
     let task = find(&store, &args.task, args.index)?;
@@ -172,16 +175,16 @@ pub(crate) fn why(args: WhyArgs) -> Result<(), Failure> {
         waiting(&store, id)?
     };
     if args.place.output == Output::Json {
-        println!(
+        crate::out::show!(
             "{}",
             serde_json::to_string_pretty(
                 &json!({"id": id.to_string(), "name": task.name, "state": task.state, "reasons": reasons})
             )?
         );
     } else {
-        println!("{} is {}", task.name, task.state);
+        crate::out::show!("{} is {}", task.name, task.state);
         for reason in reasons {
-            println!("  {reason}");
+            crate::out::show!("  {reason}");
         }
     }
     Ok(())

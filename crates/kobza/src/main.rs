@@ -8,6 +8,7 @@ mod doctor;
 mod failure;
 mod look;
 mod luigi;
+mod out;
 mod run;
 mod server;
 mod upkeep;

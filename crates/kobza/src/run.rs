@@ -137,9 +137,8 @@ pub(crate) fn run(args: RunArgs) -> Result<(), Failure> {
     result
 }
 
-#[expect(clippy::print_stderr, reason = "messages for people go to the standard error")]
 fn say(text: &str) {
-    eprintln!("{text}");
+    crate::out::tell!("{text}");
 }
 
 /// A run of the same version with the same parameters that was cut off.
@@ -316,12 +315,11 @@ impl Progress {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "progress for people goes to the standard error")]
 fn eprint_flush(text: &str) {
     use std::io::Write as _;
-    eprint!("{text}");
+    let mut terminal = std::io::stderr();
     // A terminal that went away needs no progress.
-    let _gone = std::io::stderr().flush();
+    let _gone = terminal.write_all(text.as_bytes()).and_then(|()| terminal.flush());
 }
 
 /// `extract[3] succeeded in 1.2 s`, with the reason when it did not.
@@ -342,7 +340,6 @@ pub(crate) fn describe(task: &TaskRow) -> String {
     text
 }
 
-#[expect(clippy::print_stdout, reason = "the command's data")]
 fn report(host: &Host, run: &RunRow, output: Output) -> Result<(), Failure> {
     match output {
         Output::Json => {
@@ -367,7 +364,7 @@ fn report(host: &Host, run: &RunRow, output: Output) -> Result<(), Failure> {
                     break;
                 }
             }
-            println!(
+            crate::out::show!(
                 "{}",
                 serde_json::to_string_pretty(&json!({
                     "id": run.run, "workflow": run.workflow, "state": run.state, "message": run.message,
@@ -381,7 +378,7 @@ fn report(host: &Host, run: &RunRow, output: Output) -> Result<(), Failure> {
                 .zip(run.ended_at)
                 .map_or(0.0, |(a, b)| (b.0 - a.0).max(0) as f64 / 1e6);
             let why = run.message.as_ref().map_or(String::new(), |m| format!(": {m}"));
-            println!("run {} {} in {took:.2} s{why}", run.run, run.state);
+            crate::out::show!("run {} {} in {took:.2} s{why}", run.run, run.state);
         }
     }
     if run.state == RunState::Succeeded { Ok(()) } else { Err(Failure::Run) }

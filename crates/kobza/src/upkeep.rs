@@ -16,11 +16,10 @@ const EVERY: Duration = Duration::from_secs(600);
 const AT_ONCE: u32 = 100;
 
 /// `kobza backup`: a consistent copy, also while a server works on the store.
-#[expect(clippy::print_stdout, reason = "the command's data")]
 pub(crate) fn backup(args: BackupArgs) -> Result<(), Failure> {
     let store = SqliteStore::open_read_only(&args.place.data, SqliteOptions::default())?;
     let bytes = store.backup(&args.file)?;
-    println!("{} bytes in {}", bytes, args.file.display());
+    crate::out::show!("{} bytes in {}", bytes, args.file.display());
     Ok(())
 }
 

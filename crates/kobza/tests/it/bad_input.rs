@@ -141,3 +141,17 @@ tasks:
     assert!(text(&folder.kobza(&["logs", "loud"]).stdout).len() < 1_200_000);
     assert!(text(&folder.kobza(&["logs", "missing"]).stdout).contains("nowhere"));
 }
+
+#[test]
+fn a_reader_that_goes_is_no_error() {
+    let folder = Folder::new();
+    folder.write("bad.yaml", "name: w\ntasks:\n  a: {noop: true, nedes: b}\n");
+    let mut child = folder
+        .command(&["check", "bad.yaml"])
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stderr.take());
+    assert_eq!(child.wait().unwrap().code(), Some(2));
+}
