@@ -150,6 +150,25 @@ impl Server {
         }
     }
 
+    /// So many runs from 64 callers at once; the time and the rate.
+    fn many(&self, name: &str, count: u32) -> (Duration, f64) {
+        const CALLERS: u32 = 64;
+        let started = Instant::now();
+        std::thread::scope(|scope| {
+            for _ in 0..CALLERS {
+                scope.spawn(|| {
+                    for _ in 0..count / CALLERS {
+                        if let Err(error) = self.start_run(name) {
+                            eprintln!("{error:#}");
+                        }
+                    }
+                });
+            }
+        });
+        let took = started.elapsed();
+        (took, f64::from(count / CALLERS * CALLERS) / took.as_secs_f64())
+    }
+
     fn stop(self) -> anyhow::Result<()> {
         self.handle.stop();
         Ok(self.runtime.join()?)
@@ -187,26 +206,23 @@ fn main() -> anyhow::Result<()> {
     if wanted("runs") {
         let mut server = Server::start()?;
         let name = server.put(chain(3))?;
-        let count = 20_000u32;
-        let clients = 64u32;
-        let started = Instant::now();
-        std::thread::scope(|scope| {
-            for _ in 0..clients {
-                scope.spawn(|| {
-                    for _ in 0..count / clients {
-                        if let Err(error) = server.start_run(&name) {
-                            eprintln!("{error:#}");
-                        }
-                    }
-                });
-            }
-        });
-        let took = started.elapsed();
+        let (took, rate) = server.many(&name, 20_000);
         row(
             "runs",
+            &format!("20000 three-step no-op runs, 64 clients: {took:?}, {rate:.0} runs/s"),
+        );
+        server.stop()?;
+    }
+    if wanted("history") {
+        let mut server = Server::start()?;
+        let name = server.put(chain(3))?;
+        let (_, empty) = server.many(&name, 20_000);
+        let (took, filling) = server.many(&name, 980_000);
+        let (_, full) = server.many(&name, 20_000);
+        row(
+            "history",
             &format!(
-                "{count} three-step no-op runs, {clients} clients: {took:?}, {:.0} runs/s",
-                f64::from(count) / took.as_secs_f64()
+                "runs/s with an empty store {empty:.0}, while filling {filling:.0} ({took:?}), with 1,000,000 finished runs {full:.0}"
             ),
         );
         server.stop()?;

@@ -91,7 +91,7 @@ impl Engine {
         } else {
             admission.active += 1;
             run.admitted = true;
-            self.cx.begin(&mut run);
+            self.cx.enter(&mut run);
         }
         self.runs.insert(id, run);
     }

@@ -424,9 +424,21 @@ impl Engine {
     /// Starts runs that waited for `max_active_runs`.
     pub(crate) fn admit_freed(&mut self) {
         while let Some(id) = self.cx.reopened.pop() {
-            if let Some(run) = self.runs.get(&id) {
-                let key = (run.row.namespace.clone(), run.row.workflow.clone());
-                self.admission.entry(key).or_default().active += 1;
+            let place = self.next_sequence();
+            let Some(run) = self.runs.get_mut(&id) else { continue };
+            let key = (run.row.namespace.clone(), run.row.workflow.clone());
+            let admission = self.admission.entry(key).or_default();
+            let limit = run.plan.workflow.max_active_runs;
+            if limit.is_some_and(|l| admission.active >= l) {
+                // Others run now: it waits as a new run would.
+                admission.waiting.insert((std::cmp::Reverse(run.row.priority), place), id);
+                run.admitted = false;
+                run.row.state = RunState::Queued;
+                self.cx.run_event(run);
+                run.dirty = true;
+                self.cx.list(run);
+            } else {
+                admission.active += 1;
             }
         }
         while let Some(key) = self.cx.freed.pop() {
@@ -447,7 +459,7 @@ impl Engine {
                 }
                 admission.active += 1;
                 run.admitted = true;
-                self.cx.begin(run);
+                self.cx.enter(run);
             }
             if admission.active == 0 && admission.waiting.is_empty() {
                 self.admission.remove(&key);

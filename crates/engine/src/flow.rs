@@ -17,7 +17,20 @@ use crate::transition::Move;
 const CHUNK: u32 = 256;
 
 impl Cx {
-    /// The run leaves its queue.
+    /// The run leaves its queue: it begins, or goes on if it was reopened.
+    pub(crate) fn enter(&mut self, run: &mut Run) {
+        if run.tasks.is_empty() {
+            self.begin(run);
+            return;
+        }
+        run.row.state = RunState::Running;
+        run.dirty = true;
+        self.run_event(run);
+        self.actions.push(Action::RunStarted { run: run.row.run });
+        self.take_up(run);
+    }
+
+    /// A new run begins.
     pub(crate) fn begin(&mut self, run: &mut Run) {
         run.row.state = RunState::Running;
         run.row.started_at = Some(self.now.wall);
@@ -410,7 +423,9 @@ impl Cx {
 
     /// A ready task asks for its limits.
     pub(crate) fn queue_for_limits(&mut self, run: &mut Run, no: u32) {
-        if run.row.state == RunState::Paused || run.task(no).has(flag::QUEUED) {
+        if matches!(run.row.state, RunState::Paused | RunState::Queued)
+            || run.task(no).has(flag::QUEUED)
+        {
             return;
         }
         let wants = self.wants(run, no);
@@ -458,7 +473,7 @@ impl Cx {
             self.release(run, no);
             return;
         }
-        if run.row.state == RunState::Paused {
+        if matches!(run.row.state, RunState::Paused | RunState::Queued) {
             self.release(run, no);
             return;
         }

@@ -542,7 +542,7 @@ impl Cx {
         }
         run.row.stop = Some(mode.to_owned());
         run.dirty = true;
-        if run.row.state == RunState::Queued {
+        if run.row.state == RunState::Queued && run.tasks.is_empty() {
             run.row.state = RunState::Cancelled;
             run.row.cause = cause;
             run.row.ended_at = Some(self.now.wall);

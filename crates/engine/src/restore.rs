@@ -345,7 +345,7 @@ impl Cx {
 
     /// Everything that was under way goes on: timers armed, unconfirmed launches sent again, open
     /// questions asked again, gates looked at again.
-    fn take_up(&mut self, run: &mut Run) {
+    pub(crate) fn take_up(&mut self, run: &mut Run) {
         if let Some(deadline) = run.row.deadline {
             self.timers.insert((deadline, TimerKey::Run(run.row.run)));
         }

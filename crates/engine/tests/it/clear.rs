@@ -349,6 +349,42 @@ pub(crate) fn a_rerun_counts_against_max_active_runs() {
 }
 
 #[test]
+pub(crate) fn a_cleared_run_waits_when_its_workflow_is_full() {
+    for restart in [false, true] {
+        let mut definition = workflow(vec![node("a")], vec![]);
+        definition.max_active_runs = Some(1);
+        let mut bench = Bench::new(definition.clone());
+        bench.go();
+        let first = bench.run;
+        bench.start(definition.clone(), 2);
+        let second = bench.run;
+        bench.run = first;
+        bench.clear(&["a"], false, false);
+        assert_eq!(bench.state(), RunState::Queued);
+        assert!(bench.launched.iter().all(|l| l.id.run == second));
+        if restart {
+            let images = [first, second].map(|run| bench.engine.image(run).unwrap());
+            bench.engine = kobza_engine::Engine::new(kobza_engine::EngineOptions::default());
+            for image in images {
+                let definition = std::sync::Arc::new(definition.clone());
+                bench.engine.restore_run(image, definition, bench.now).unwrap();
+            }
+            bench.engine.take_up(bench.now);
+            bench.launched.clear();
+            bench.settle();
+            assert_eq!(bench.state(), RunState::Queued);
+        }
+        let launch = bench.launched.remove(0).id;
+        assert_eq!(launch.run, second);
+        bench.end(launch, Outcome::Succeeded, Cause::None);
+        assert_eq!(bench.state(), RunState::Running);
+        bench.go();
+        assert_eq!(bench.state(), RunState::Succeeded);
+        assert_eq!(bench.task("a").attempt, 2);
+    }
+}
+
+#[test]
 pub(crate) fn clears_that_mean_nothing_are_refused() {
     let mut bench = Bench::new(diamond());
     let text = bench.refuse(Command::Clear {
