@@ -458,7 +458,8 @@ impl Cx {
             }
             scope = run.task(state.owner).scope;
         }
-        if leaf.kind != "noop" {
+        // A caller that held a slot while its run waits for one would wait for itself.
+        if !matches!(leaf.kind.as_str(), "noop" | "wait" | "workflow") {
             wants.push((LimitKey::Slots, 1));
         }
         wants

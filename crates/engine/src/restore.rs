@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kobza_model::{
-    EngineTime, Gate, LimitRow, RunId, RunImage, RunState, TaskId, TaskState, Workflow,
+    EngineTime, Gate, HookOn, LimitRow, RunId, RunImage, RunState, TaskId, TaskState, Workflow,
 };
 
 use crate::action::{Action, KillReason, QuestionKind};
@@ -251,6 +251,7 @@ fn rebuild(
                 run.task_mut(owner).hooks_open += 1;
             }
         }
+        mark_start_hooked(&mut run, no);
         if task_in_open(&run, no) {
             let name = run.task_name(run.task(no));
             run.names.insert(name, no);
@@ -301,6 +302,24 @@ fn rebuild(
         run.machine = Some(factory.restore(run.row.run, &run.row.extra, image.machine));
     }
     Ok(run)
+}
+
+/// A hook of the owner's start says that the owner's attempt has called its hooks already: a launch
+/// that is repeated does not call them again.
+fn mark_start_hooked(run: &mut Run, no: u32) {
+    let hook = run.task(no);
+    if hook.hook == u16::MAX || hook.parent == 0 {
+        return;
+    }
+    let (owner, place, made) = (hook.parent, hook.hook, hook.created_at);
+    let starts = run
+        .node_of(run.task(owner))
+        .and_then(|node| node.hooks.get(place as usize))
+        .is_some_and(|hook| hook.on == HookOn::Start);
+    // Older ones belong to an attempt before.
+    if starts && made >= run.task(owner).ready_at {
+        run.task_mut(owner).set(flag::START_HOOKED);
+    }
 }
 
 fn task_in_open(run: &Run, no: u32) -> bool {

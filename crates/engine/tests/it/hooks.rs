@@ -1,6 +1,6 @@
 //! Hooks of nodes and of runs.
 
-use kobza_engine::{Command, ReportBody, StopMode};
+use kobza_engine::{Command, EngineOptions, ReportBody, StopMode};
 use kobza_model::*;
 
 use crate::harness::*;
@@ -187,4 +187,40 @@ pub(crate) fn a_rerun_calls_its_hooks_again() {
     bench.go();
     assert_eq!(called(&bench).len(), 8);
     assert_eq!(bench.state(), RunState::Succeeded);
+}
+
+#[test]
+pub(crate) fn start_hooks_are_not_called_again_after_a_restart() {
+    let a = Node { hooks: vec![hook("hello", HookOn::Start, 0)], ..node("a") };
+    let workflow = workflow(vec![a], vec![]);
+    let mut bench = Bench::new(workflow.clone());
+    bench.started("a");
+    let hooks = |bench: &Bench| {
+        bench.engine.task_rows(bench.run).iter().filter(|t| t.name == "hello").count()
+    };
+    assert_eq!(hooks(&bench), 1);
+    bench.restart(&workflow, EngineOptions::default());
+    let launch = bench.launch_of("a");
+    bench.report(launch, ReportBody::Lost { message: "gone with the machine".to_owned() });
+    bench.started("a");
+    assert_eq!(bench.states()["a"], TaskState::Running);
+    assert_eq!(hooks(&bench), 1, "the attempt's hook has been called");
+}
+
+#[test]
+pub(crate) fn callers_and_waits_hold_no_slot() {
+    let mut workflow = workflow(vec![node("a"), node("b")], vec![]);
+    for kind in ["workflow", "wait"] {
+        for template in &mut workflow.templates {
+            if let TemplateBody::Leaf(leaf) = &mut template.body {
+                leaf.kind = kind.to_owned();
+            }
+        }
+        let options = EngineOptions { slots: 1, ..EngineOptions::default() };
+        let mut bench = Bench::with(workflow.clone(), options);
+        bench.started("a");
+        bench.started("b");
+        assert_eq!(bench.states()["a"], TaskState::Running, "{kind}");
+        assert_eq!(bench.states()["b"], TaskState::Running, "{kind}");
+    }
 }
