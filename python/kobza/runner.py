@@ -65,16 +65,49 @@ def run_function(
         return collect(function, result, context, options, task.get("result"))
 
 
-def _arguments(
-    function: Callable[..., Any], task: dict[str, Any], context: Context
-) -> tuple[list[Any], dict[str, Any]]:
-    given = task.get("args")
-    hints = schema.hints_of(function)
-    workflow = context.workflow
+def nothing(x: Any = None) -> None:
+    """Rehearsed by warm parents."""
+
+
+#: Parameters and annotations of functions, which do not change.
+_shapes: dict[Any, tuple[dict[str, inspect.Parameter], dict[str, Any]]] = {}
+
+
+def _shape(function: Callable[..., Any]) -> tuple[dict[str, inspect.Parameter], dict[str, Any]]:
+    try:
+        known = _shapes.get(function)
+    except TypeError:
+        known = None  # A callable without a hash.
+    if known is not None:
+        return known
     try:
         parameters = dict(inspect.signature(function).parameters)
     except (TypeError, ValueError):
         parameters = {}  # A built-in function has no signature.
+    return parameters, schema.hints_of(function)
+
+
+def prepare(modules: list[Any]) -> None:
+    """Does ahead, in a warm parent, what every worker of these modules would do anew."""
+    from .task import Task
+
+    _log_to_stderr()
+    functions = [nothing]
+    for module in modules:
+        functions += [v.function for v in vars(module).values() if isinstance(v, Task)]
+    for function in functions:
+        try:
+            _shapes[function] = _shape(function)
+        except Exception:
+            pass  # Then the call itself says what is wrong.
+
+
+def _arguments(
+    function: Callable[..., Any], task: dict[str, Any], context: Context
+) -> tuple[list[Any], dict[str, Any]]:
+    given = task.get("args")
+    parameters, hints = _shape(function)
+    workflow = context.workflow
     if isinstance(given, list):
         names = list(parameters)
         wanted = [hints.get(names[i]) if i < len(names) else None for i in range(len(given))]

@@ -15,7 +15,7 @@ class LoadError(Exception):
     """The function cannot be found. The message says what is missing and where it was sought."""
 
 
-#: Modules loaded from a file of their own, by the file's real path.
+#: Modules loaded from a file of their own, by the file's real path and by paths asked for.
 _by_file: dict[str, ModuleType] = {}
 
 
@@ -40,16 +40,20 @@ def _module_name(real: str) -> str:
 
 def load_file(path: str) -> ModuleType:
     """Loads a source file as ``python FILE`` would find it: its folder leads the search path."""
+    found = _by_file.get(path)
+    if found is not None:
+        return found
     real = os.path.realpath(path)
     found = _by_file.get(real)
     if found is not None:
+        _by_file[path] = found
         return found
     if not os.path.isfile(real):
         raise LoadError(f"there is no file {path}")
     add_paths([os.path.dirname(real)])
     name = _module_name(real)
     if name in sys.modules:
-        _by_file[real] = sys.modules[name]
+        _by_file[path] = _by_file[real] = sys.modules[name]
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, real)
     if spec is None or spec.loader is None:
@@ -62,7 +66,7 @@ def load_file(path: str) -> ModuleType:
     except BaseException:
         sys.modules.pop(name, None)
         raise
-    _by_file[real] = module
+    _by_file[path] = _by_file[real] = module
     return module
 
 

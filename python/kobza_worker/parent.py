@@ -3,7 +3,10 @@
 Frames from the host, after which it sends nothing but requests:
 
 ``{"op": "start", "path": [...], "preload": ["module", ...], "load": [{"module": ...} | {"file": ...}],
-"import_timeout": 60}`` → ``ready`` with what was found, or ``failed`` with an error.
+"import_timeout": 60}`` → ``ready`` with what was found, or ``failed`` with an error. With
+``"prepare": "module:function"`` that function is called with the loaded modules: it does ahead what
+every worker would do anew. With ``"rehearse": {...}`` that task is run a few times in the parent: it
+must be one without effects.
 
 ``{"op": "fork", "tasks": 1}`` with one descriptor per worker, the worker's end of its channel
 → ``{"event": "forked", "pids": [...]}``.
@@ -170,8 +173,11 @@ def _imports(message: dict[str, Any]) -> dict[str, Any]:
     try:
         for name in message.get("preload") or []:
             importlib.import_module(name)
-        for entry in message.get("load") or []:
-            loading.load(entry)
+        loaded = [loading.load(entry) for entry in message.get("load") or []]
+        if message.get("prepare"):
+            loading.resolve(message["prepare"])(loaded)
+        if message.get("rehearse"):
+            worker.rehearse(message["rehearse"])
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)

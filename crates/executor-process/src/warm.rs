@@ -33,6 +33,10 @@ pub trait Warm {
     /// Whether this child of the shim serves the warm host rather than being left by a task.
     fn owns(&self, pid: i32) -> bool;
 
+    /// Whether children may exist of which it has not heard yet: until then nobody can tell whose a
+    /// child is that [`Self::owns`] does not know.
+    fn expects(&self) -> bool;
+
     /// A child has ended and was reaped.
     fn reaped(&mut self, pid: i32);
 }

@@ -17,7 +17,7 @@ use serde_json::json;
 use crate::code::Imported;
 use crate::connection::Connection;
 use crate::pool::Job;
-use crate::task::PythonTask;
+use crate::task::{PythonTask, RUNNER};
 
 /// Bytes of a parent's own output that go into a message or a task's log.
 const LOG_TAIL_BYTES: u64 = 8 * 1024;
@@ -104,6 +104,8 @@ impl Parent {
             "machinery": [packages.join("kobza")],
             "load": [load],
             "import_timeout": import_timeout.as_secs_f64(),
+            "prepare": "kobza.runner:prepare",
+            "rehearse": rehearsal(),
         });
         connection.send(message, Vec::new()).map_err(|e| e.to_string())?;
         Ok(Self {
@@ -138,6 +140,17 @@ impl Parent {
     pub(crate) fn is_idle(&self) -> bool {
         self.queue.is_empty() && self.reuse_queue.is_empty() && self.asked.is_empty()
     }
+}
+
+/// A task without effects, of the form that most have.
+fn rehearsal() -> Json {
+    json!({
+        "function": "kobza.runner:nothing", "runner": RUNNER, "args": {},
+        "context": {
+            "run_id": "rehearsal", "namespace": "default", "workflow": "rehearsal",
+            "task": "rehearsal", "attempt": 1, "params": {},
+        },
+    })
 }
 
 /// A program that runs `kobza_worker`.

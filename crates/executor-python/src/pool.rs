@@ -510,6 +510,7 @@ impl Pool {
         // Its end is what the shim waits for; the channel only carries the task.
         let _ = self.epoll.add(connection.fd(), EpollEvent::new(EpollFlags::EPOLLIN, id));
         let worker = Worker { parent: None, connection, pid, kind: Kind::Once, ticket: None };
+        self.processes.insert(pid, id);
         self.workers.insert(id, worker);
         self.assign(id, job);
     }
@@ -806,6 +807,10 @@ impl Warm for Pool {
 
     fn owns(&self, pid: i32) -> bool {
         self.processes.contains_key(&pid) || self.builder.processes().may_own(pid)
+    }
+
+    fn expects(&self) -> bool {
+        self.parents.values().any(|parent| !parent.asked.is_empty())
     }
 
     fn reaped(&mut self, pid: i32) {

@@ -161,7 +161,7 @@ impl PythonTask {
 }
 
 /// The SDK's runner: it knows frames, artifacts and annotations.
-const RUNNER: &str = "kobza.runner:run";
+pub(crate) const RUNNER: &str = "kobza.runner:run";
 
 #[cfg(test)]
 mod tests {

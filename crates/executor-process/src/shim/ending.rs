@@ -223,9 +223,20 @@ impl Shim {
         self.host.remove_folder(folder);
     }
 
+    /// Sweeps what had to wait for a warm host to name its children.
+    pub(super) fn sweep_later(&mut self) {
+        if self.sweep_due && !self.warm.as_ref().is_some_and(|warm| warm.expects()) {
+            self.sweep(&self.orphans());
+        }
+    }
+
     /// Kills orphans that hide whose they are, once no running task can be their owner: all that
     /// run began after them.
-    fn sweep(&self, orphans: &[i32]) {
+    fn sweep(&mut self, orphans: &[i32]) {
+        self.sweep_due = self.warm.as_ref().is_some_and(|warm| warm.expects());
+        if self.sweep_due {
+            return;
+        }
         for &orphan in orphans {
             if self.owner(orphan).is_some() {
                 continue;

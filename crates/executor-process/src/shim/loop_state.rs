@@ -75,6 +75,8 @@ pub(super) struct Shim {
     pub(super) scratch: Vec<u8>,
     pub(super) make_warm: Option<MakeWarm>,
     pub(super) warm: Option<Box<dyn Warm>>,
+    /// Orphans wait for a sweep that could not tell them from workers that begin.
+    pub(super) sweep_due: bool,
 }
 
 impl Shim {
@@ -116,6 +118,7 @@ impl Shim {
             scratch: Vec::new(),
             make_warm,
             warm: None,
+            sweep_due: false,
         })
     }
 
@@ -136,6 +139,7 @@ impl Shim {
             self.fire_deadlines(Instant::now());
             self.start_waiting();
             self.poll_warm();
+            self.sweep_later();
         }
         self.spool.flush();
         let _ = fs::remove_file(self.folder.join(SOCKET));

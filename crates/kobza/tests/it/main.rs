@@ -7,4 +7,5 @@ mod docs;
 mod kill;
 mod kinds;
 mod machine;
+mod python;
 mod server;
