@@ -135,7 +135,7 @@ async fn apply(
     let run = row.run;
     let command = match action {
         "delete" if !row.state.is_finished() => return Err(unfinished(row)),
-        "delete" => return delete_run(state, run).await,
+        "delete" => return delete_run(state, row).await,
         "pause" => Command::PauseRun { run },
         "resume" => Command::ResumeRun { run },
         "clear_failed" => Command::Clear {

@@ -12,11 +12,11 @@ use kobza_model::{Event, EventKind, RunId, TaskId};
 use kobza_store::{ViewError, Views};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 
 use crate::auth::{Principal, Role};
 use crate::error::ApiError;
-use crate::state::{ApiState, Names};
+use crate::state::{ApiState, Deleted, Names};
 
 pub(crate) fn routes() -> Router<ApiState> {
     Router::new().route("/events", get(list)).route("/events/stream", get(follow))
@@ -277,6 +277,7 @@ struct Follower {
     state: ApiState,
     principal: Principal,
     next_event: watch::Receiver<u64>,
+    deletions: broadcast::Receiver<Deleted>,
     /// The last event that was sent or passed over.
     seen: u64,
     run: Option<RunId>,
@@ -295,7 +296,9 @@ async fn follow(
     let next_event = state.handle.next_event();
     let now = next_event.borrow().saturating_sub(1);
     let seen = last.or(asked.after).unwrap_or(now).min(now);
-    let follower = Follower { state, principal, next_event, seen, run: asked.run, greeted: false };
+    let deletions = state.deletions.follow();
+    let follower =
+        Follower { state, principal, next_event, deletions, seen, run: asked.run, greeted: false };
     let messages = stream::unfold(follower, |mut follower| async move {
         let message = follower.next().await?;
         Some((Ok(message), follower))
@@ -315,9 +318,29 @@ impl Follower {
         loop {
             let newest = self.next_event.borrow_and_update().saturating_sub(1);
             if newest <= self.seen {
-                self.next_event.changed().await.ok()?;
-                // What comes within a moment goes into one frame.
-                tokio::time::sleep(GATHER).await;
+                let gone = tokio::select! {
+                    changed = self.next_event.changed() => {
+                        changed.ok()?;
+                        None
+                    }
+                    gone = self.deletions.recv() => Some(gone),
+                };
+                match gone {
+                    // What comes within a moment goes into one frame.
+                    None => tokio::time::sleep(GATHER).await,
+                    Some(Ok(gone)) => {
+                        if self.principal.role(Some(&gone.namespace)) >= Some(Role::Viewer) {
+                            return Message::default()
+                                .event("deleted")
+                                .json_data(json!({"runs": [gone.run]}))
+                                .ok();
+                        }
+                    }
+                    Some(Err(broadcast::error::RecvError::Lagged(_))) => {
+                        return skipped(self.seen, self.seen, &[]);
+                    }
+                    Some(Err(broadcast::error::RecvError::Closed)) => return None,
+                }
                 continue;
             }
             let (seen, run) = (self.seen, self.run);

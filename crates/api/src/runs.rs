@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::auth::Principal;
 use crate::error::ApiError;
 use crate::shape::Paths;
-use crate::state::ApiState;
+use crate::state::{ApiState, Deleted};
 use crate::view;
 
 pub(crate) fn routes() -> Router<ApiState> {
@@ -235,8 +235,10 @@ pub(crate) fn unfinished(run: &RunRow) -> ApiError {
         .hint("cancel it first; only a run that has ended can be deleted")
 }
 
-pub(crate) async fn delete_run(state: &ApiState, run: RunId) -> Result<(), ApiError> {
+pub(crate) async fn delete_run(state: &ApiState, row: &RunRow) -> Result<(), ApiError> {
+    let run = row.run;
     state.write(vec![Write::DeleteRun { run }]).await?;
+    state.deletions.tell(Deleted { run, namespace: row.namespace.clone() });
     let logs = state.logs.clone();
     let removed = tokio::task::spawn_blocking(move || logs.remove_run(run)).await;
     if let Ok(Err(error)) = removed {
@@ -253,7 +255,7 @@ async fn remove(
     if !run.state.is_finished() {
         return Err(unfinished(&run));
     }
-    delete_run(&state, run.run).await?;
+    delete_run(&state, &run).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

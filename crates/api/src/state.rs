@@ -8,6 +8,7 @@ use kobza_blobs::LogStore;
 use kobza_model::{Json, LimitRow, RunId, TaskId, Timestamp, Workflow};
 use kobza_runtime::Handle;
 use kobza_store::{Store, Views};
+use tokio::sync::broadcast;
 
 use crate::error::{ApiError, Problem};
 use crate::shape::Shapes;
@@ -71,6 +72,7 @@ pub struct ApiState {
     pub(crate) shapes: Shapes,
     pub(crate) names: Names,
     pub(crate) sessions: crate::auth::Sessions,
+    pub(crate) deletions: Deletions,
 }
 
 impl std::fmt::Debug for ApiState {
@@ -98,6 +100,7 @@ impl ApiState {
             shapes: Shapes::default(),
             names: Names::default(),
             sessions: crate::auth::Sessions::default(),
+            deletions: Deletions::default(),
         }
     }
 
@@ -137,6 +140,35 @@ impl ApiState {
     pub(crate) async fn write(&self, writes: Vec<kobza_store::Write>) -> Result<(), ApiError> {
         self.handle.submit(kobza_runtime::Submission { commands: Vec::new(), writes }).await?;
         Ok(())
+    }
+}
+
+/// Tells open streams which runs were deleted: the log of events has no entry of it, as a run's
+/// events go with the run.
+#[derive(Clone)]
+pub(crate) struct Deletions(broadcast::Sender<Deleted>);
+
+/// A run that is gone, with its namespace.
+#[derive(Clone, Debug)]
+pub(crate) struct Deleted {
+    pub(crate) run: RunId,
+    pub(crate) namespace: String,
+}
+
+impl Default for Deletions {
+    fn default() -> Self {
+        Self(broadcast::Sender::new(256))
+    }
+}
+
+impl Deletions {
+    pub(crate) fn tell(&self, deleted: Deleted) {
+        // Without a reader there is nobody to tell.
+        let _ = self.0.send(deleted);
+    }
+
+    pub(crate) fn follow(&self) -> broadcast::Receiver<Deleted> {
+        self.0.subscribe()
     }
 }
 

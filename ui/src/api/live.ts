@@ -148,6 +148,12 @@ function open(): void {
     setStatus({ seq: Math.max(status.seq, data.to), heardAt: Date.now() });
     touch(["/runs", "/summary", "/workflows", "/events", "/tasks", "/assets", "/limits"]);
   });
+  // A deleted run's events go with it: only this tells of it.
+  opened.addEventListener("deleted", (message) => {
+    const { runs } = JSON.parse((message as MessageEvent<string>).data) as { runs: string[] };
+    setStatus({ heardAt: Date.now() });
+    touch([...runs.map((run) => `/runs/${run}`), "/runs", "/summary", "/workflows"]);
+  });
   opened.onerror = () => {
     // The browser's own retry does not say when; this one does.
     if (source === opened) down();

@@ -35,3 +35,14 @@ export const settled = (page) =>
         ".card, .graph .node, .log-line, .grid-view, .empty, .timeline, .months, .reasons, .facts, .value",
       ),
   );
+
+/** Waits until nothing moves and all fonts are there. */
+export const still = (page) =>
+  page.evaluate(async () => {
+    await document.fonts.ready;
+    const ending = document
+      .getAnimations()
+      .filter((animation) => animation.effect?.getTiming().iterations !== Infinity);
+    await Promise.all(ending.map((animation) => animation.finished.catch(() => {})));
+    await new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)));
+  });
