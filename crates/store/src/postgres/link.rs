@@ -5,6 +5,7 @@ use std::error::Error;
 use std::str::FromStr;
 use std::time::Duration;
 
+use postgres::error::SqlState;
 use postgres::fallible_iterator::FallibleIterator;
 use postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 use postgres::{Client, Config, NoTls, Statement};
@@ -74,7 +75,7 @@ impl Target {
             .connect(NoTls)
             .map_err(|e| StoreError(format!("cannot connect to PostgreSQL: {}", causes(&e))))?;
         client.batch_execute(&self.settings).map_err(|e| failure("connecting", &e))?;
-        Ok(Link { client, prepared: HashMap::new() })
+        Ok(Link { client, prepared: HashMap::new(), ended: false })
     }
 }
 
@@ -94,19 +95,40 @@ pub(super) fn failure(step: &str, error: &postgres::Error) -> StoreError {
     StoreError::at(step, causes(error))
 }
 
+/// Whether the database ended the connection with this error. The socket's end comes a moment
+/// later than these words, so the client may still believe in its connection.
+fn ends_connection(error: &postgres::Error) -> bool {
+    let ended = |state: &SqlState| {
+        [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN, SqlState::CANNOT_CONNECT_NOW]
+            .contains(state)
+            || state.code().starts_with("08")
+    };
+    error.is_closed() || error.code().is_some_and(ended)
+}
+
 pub(super) struct Link {
     client: Client,
     prepared: HashMap<String, Statement>,
+    /// The database said that this connection is over.
+    ended: bool,
 }
 
 impl Link {
     pub(super) fn is_closed(&self) -> bool {
-        self.client.is_closed()
+        self.ended || self.client.is_closed()
+    }
+
+    /// What went wrong, remembering when it was the connection itself.
+    fn noted(&mut self, step: &str, error: &postgres::Error) -> StoreError {
+        self.ended |= ends_connection(error);
+        failure(step, error)
     }
 
     /// Several statements without values, as one message.
     pub(super) fn run(&mut self, sql: &str) -> std::result::Result<(), postgres::Error> {
-        self.client.batch_execute(sql)
+        let result = self.client.batch_execute(sql);
+        self.ended |= result.as_ref().is_err_and(ends_connection);
+        result
     }
 
     /// Calls `read` with the data of one instant.
@@ -133,14 +155,19 @@ impl Link {
     }
 
     fn prepare_once(&mut self, sql: &str) -> Result<Statement> {
-        self.client.prepare(&sql.replace('?', "$")).map_err(|e| failure("preparing", &e))
+        self.client.prepare(&sql.replace('?', "$")).map_err(|e| self.noted("preparing", &e))
     }
 
     fn fetch(&mut self, statement: &Statement, values: &[Value], each: EachRow<'_>) -> Result<()> {
-        let reading = |e: postgres::Error| failure("reading", &e);
-        let mut rows = self.client.query_raw(statement, values.iter()).map_err(reading)?;
+        let reading = |ended: &mut bool, e: postgres::Error| {
+            *ended |= ends_connection(&e);
+            failure("reading", &e)
+        };
+        let ended = &mut self.ended;
+        let mut rows =
+            self.client.query_raw(statement, values.iter()).map_err(|e| reading(ended, e))?;
         let mut cells = Cells::default();
-        while let Some(row) = rows.next().map_err(reading)? {
+        while let Some(row) = rows.next().map_err(|e| reading(ended, e))? {
             cells.0.clear();
             for place in 0..row.len() {
                 cells.0.push(cell(&row, place)?);
@@ -158,7 +185,8 @@ impl Link {
         mut map: impl FnMut(&mut Cells) -> Result<T>,
     ) -> Result<Vec<T>> {
         let statement = self.prepare(sql)?;
-        let rows = self.client.query(&statement, &[array]).map_err(|e| failure("reading", &e))?;
+        let rows =
+            self.client.query(&statement, &[array]).map_err(|e| self.noted("reading", &e))?;
         let mut mapped = Vec::with_capacity(rows.len());
         for row in rows {
             let cells = (0..row.len()).map(|place| cell(&row, place)).collect::<Result<_>>()?;
@@ -170,7 +198,7 @@ impl Link {
     /// A statement over arrays, one for each column.
     pub(super) fn bulk(&mut self, sql: &str, columns: &[&(dyn ToSql + Sync)]) -> Result<u64> {
         let statement = self.prepare(sql)?;
-        self.client.execute(&statement, columns).map_err(|e| failure("writing", &e))
+        self.client.execute(&statement, columns).map_err(|e| self.noted("writing", &e))
     }
 }
 
@@ -208,7 +236,7 @@ impl Statements for Link {
     fn execute(&mut self, sql: &str, values: &[Value]) -> Result<u64> {
         let statement = self.prepare(sql)?;
         let values: Vec<_> = values.iter().map(|value| value as &(dyn ToSql + Sync)).collect();
-        self.client.execute(&statement, &values).map_err(|e| failure("writing", &e))
+        self.client.execute(&statement, &values).map_err(|e| self.noted("writing", &e))
     }
 }
 
