@@ -2,29 +2,32 @@
 
 use std::collections::BTreeMap;
 
-use axum::extract::{Extension, Path, Query, State};
-use axum::http::{HeaderName, HeaderValue, StatusCode};
-use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get};
-use axum::{Json, Router};
+use axum::extract::{Extension, State};
+use axum::http::{HeaderName, HeaderValue};
 use kobza_model::Timestamp;
 use kobza_store::{ObjectQuery, Write, kinds};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::auth::Role::Admin;
 use crate::auth::{Principal, Role, TokenRow, UserRow, hash_password, new_token};
 use crate::error::ApiError;
+use crate::extract::{Created, Json, NoContent, Path, Query};
 use crate::gate::SECRET_ANSWER;
 use crate::objects::{ListAsked, objects, put_object};
 use crate::state::ApiState;
+use crate::table::{Routes, Space};
 
-pub(crate) fn routes() -> Router<ApiState> {
-    Router::new()
-        .route("/users", get(users).post(put_user))
-        .route("/users/{name}", delete(delete_user))
-        .route("/tokens", get(tokens).post(make_token))
-        .route("/tokens/{id}", delete(delete_token))
-        .route("/audit", get(audit))
+pub(crate) fn routes() -> Routes {
+    Routes::new()
+        .get("/users", (Admin, Space::Global), "People", users)
+        .post("/users", (Admin, Space::Global), "Add or change a person", put_user)
+        .delete("/users/{name}", (Admin, Space::Global), "Remove a person", delete_user)
+        .get("/tokens", (Admin, Space::Global), "Tokens, without their text", tokens)
+        .post("/tokens", (Admin, Space::Global), "Make a token; its text is shown once", make_token)
+        .delete("/tokens/{id}", (Admin, Space::Global), "Revoke a token", delete_token)
+        .get("/audit", (Admin, Space::Global), "Who changed what", audit)
 }
 
 async fn users(
@@ -40,7 +43,7 @@ async fn users(
     Ok(Json(json!({"items": items, "next": next})))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 struct UserBody {
     name: String,
     password: String,
@@ -80,27 +83,27 @@ pub fn user_write(
 async fn put_user(
     State(state): State<ApiState>,
     Json(body): Json<UserBody>,
-) -> Result<(StatusCode, Json<Value>), ApiError> {
+) -> Result<Created<Value>, ApiError> {
     let (name, roles) = (body.name.clone(), body.roles.clone());
     let write =
         tokio::task::spawn_blocking(move || user_write(&body.name, &body.password, body.roles))
             .await
             .map_err(|e| ApiError::bad(e.to_string()))??;
     state.write(vec![write]).await?;
-    Ok((StatusCode::CREATED, Json(json!({"name": name, "roles": roles}))))
+    Ok(Created(json!({"name": name, "roles": roles})))
 }
 
 async fn delete_user(
     State(state): State<ApiState>,
     Path(name): Path<String>,
-) -> Result<StatusCode, ApiError> {
+) -> Result<NoContent, ApiError> {
     let wanted = name.clone();
     state
         .read(move |v| v.get_object(kinds::USER, "", &wanted))
         .await?
         .ok_or_else(|| ApiError::not_found(format!("there is no user {name:?}")))?;
     put_object(&state, kinds::USER, "", &name, None).await?;
-    Ok(StatusCode::NO_CONTENT)
+    Ok(NoContent)
 }
 
 async fn tokens(
@@ -121,7 +124,7 @@ async fn tokens(
     Ok(Json(json!({"items": items, "next": next})))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 struct TokenBody {
     name: String,
     role: Role,
@@ -157,31 +160,31 @@ async fn make_token(
     State(state): State<ApiState>,
     Extension(_principal): Extension<Principal>,
     Json(body): Json<TokenBody>,
-) -> Result<Response, ApiError> {
+) -> Result<([(HeaderName, HeaderValue); 1], Created<Value>), ApiError> {
     let (text, row, write) = token_write(&body.name, body.role, body.namespace, body.expires_at)?;
     state.write(vec![write]).await?;
-    let answer = Json(json!({
+    let answer = json!({
         "id": row.id, "name": row.name, "role": row.role, "namespace": row.namespace,
         "created_at": row.created_at, "expires_at": row.expires_at, "token": text,
-    }));
+    });
     let mark = (HeaderName::from_static(SECRET_ANSWER), HeaderValue::from_static("1"));
-    Ok((StatusCode::CREATED, [mark], answer).into_response())
+    Ok(([mark], Created(answer)))
 }
 
 async fn delete_token(
     State(state): State<ApiState>,
     Path(id): Path<String>,
-) -> Result<StatusCode, ApiError> {
+) -> Result<NoContent, ApiError> {
     let asked = ListAsked { q: None, cursor: None, limit: Some(500) };
     let (items, _) = objects(&state, kinds::TOKEN, Some(String::new()), asked).await?;
     let found =
         items.into_iter().find(|o| o.value.get("id").and_then(Value::as_str) == Some(id.as_str()));
     let found = found.ok_or_else(|| ApiError::not_found("there is no such token"))?;
     put_object(&state, kinds::TOKEN, "", &found.key, None).await?;
-    Ok(StatusCode::NO_CONTENT)
+    Ok(NoContent)
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 struct AuditAsked {
     principal: Option<String>,
     action: Option<String>,

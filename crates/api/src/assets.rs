@@ -2,25 +2,28 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use axum::extract::{Path, Query, State};
-use axum::{Json, Router, routing::get};
+use axum::extract::State;
 use kobza_model::TaskId;
 use kobza_store::{AssetSummary, Materialization, ViewError, Views, WorkflowFilter};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::auth::Role::Viewer;
 use crate::error::ApiError;
+use crate::extract::{Json, Path, Query};
 use crate::shape::Shapes;
 use crate::state::ApiState;
+use crate::table::{Routes, Space};
 use crate::workflows::Place;
 
-pub(crate) fn routes() -> Router<ApiState> {
-    Router::new()
-        .route("/assets", get(list))
-        .route("/assets/{key}", get(detail))
-        .route("/assets/{key}/history", get(history))
-        .route("/assets/{key}/partitions", get(partitions))
-        .route("/assets-graph", get(graph))
+pub(crate) fn routes() -> Routes {
+    Routes::new()
+        .get("/assets", (Viewer, Space::Query), "Assets", list)
+        .get("/assets/{key}", (Viewer, Space::Query), "An asset", detail)
+        .get("/assets/{key}/history", (Viewer, Space::Query), "What happened to an asset", history)
+        .get("/assets/{key}/partitions", (Viewer, Space::Query), "Partitions", partitions)
+        .get("/assets-graph", (Viewer, Space::Query), "Lineage", graph)
 }
 
 const MAX_NODES: usize = 2000;
@@ -122,7 +125,7 @@ fn names(
     Ok(all)
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 struct Asked {
     q: Option<String>,
     health: Option<String>,
@@ -212,7 +215,7 @@ async fn detail(
     value.map(Json).ok_or_else(|| ApiError::not_found(format!("there is no asset {name:?}")))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 struct HistoryAsked {
     partition: Option<String>,
     kind: Option<String>,
@@ -259,7 +262,7 @@ async fn history(
     Ok(Json(value))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 struct PartitionsAsked {
     offset: Option<usize>,
     limit: Option<usize>,
@@ -304,7 +307,7 @@ async fn partitions(
     Ok(Json(value))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 struct GraphAsked {
     focus: Option<String>,
     depth: Option<usize>,

@@ -1,10 +1,7 @@
 //! Backfills: many runs of one workflow as one thing.
 
-use axum::extract::{Extension, Path, Query, State};
+use axum::extract::{Extension, State};
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use kobza_model::{RunState, Timestamp};
 use kobza_store::{ObjectQuery, RunFilter, Views, kinds};
 use kobza_triggers::TriggerKind;
@@ -12,23 +9,33 @@ use kobza_triggers::backfill::{
     BackfillItem, BackfillRow, BackfillSpec, BackfillState, ItemOutcome, ItemRow, Only, Order,
 };
 use kobza_triggers::service::BackfillAction;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::auth::Principal;
+use crate::auth::Role::{Operator, Viewer};
 use crate::error::ApiError;
+use crate::extract::{Created, Either, Json, Path, Query};
 use crate::state::ApiState;
+use crate::table::{Routes, Space};
 use crate::workflows::Place;
 
-pub(crate) fn routes() -> Router<ApiState> {
-    Router::new()
-        .route("/backfills", get(list).post(make))
-        .route("/backfills/{id}", get(detail))
-        .route("/backfills/{id}/slots", get(slots))
-        .route("/backfills/{id}/pause", post(pause))
-        .route("/backfills/{id}/resume", post(resume))
-        .route("/backfills/{id}/cancel", post(cancel))
-        .route("/backfills/{id}/retry_failed", post(retry_failed))
+pub(crate) fn routes() -> Routes {
+    Routes::new()
+        .get("/backfills", (Viewer, Space::Query), "Backfills", list)
+        .post("/backfills", (Operator, Space::Query), "Preview or begin a backfill", make)
+        .get("/backfills/{id}", (Viewer, Space::Object), "A backfill", detail)
+        .get("/backfills/{id}/slots", (Viewer, Space::Object), "Its runs", slots)
+        .post("/backfills/{id}/pause", (Operator, Space::Object), "Start no more", pause)
+        .post("/backfills/{id}/resume", (Operator, Space::Object), "Go on", resume)
+        .post("/backfills/{id}/cancel", (Operator, Space::Object), "Cancel it", cancel)
+        .post(
+            "/backfills/{id}/retry_failed",
+            (Operator, Space::Object),
+            "Repeat what failed",
+            retry_failed,
+        )
 }
 
 /// Items that a preview tells of one by one.
@@ -81,7 +88,7 @@ pub(crate) async fn namespace_of(state: &ApiState, id: &str) -> Result<String, A
     found.map(|o| o.namespace).ok_or_else(|| ApiError::not_found("there is no such backfill"))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 struct Asked {
     workflow: Option<String>,
     state: Option<String>,
@@ -125,7 +132,7 @@ async fn detail(
     Ok(Json(view(&namespace, &row)))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 struct SlotsAsked {
     state: Option<String>,
     cursor: Option<u64>,
@@ -179,7 +186,8 @@ async fn slots(
     Ok(Json(value))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "NewBackfill")]
 struct Body {
     workflow: String,
     from: Option<String>,
@@ -283,13 +291,13 @@ async fn make(
     Extension(principal): Extension<Principal>,
     Query(place): Query<Place>,
     Json(body): Json<Body>,
-) -> Result<Response, ApiError> {
+) -> Result<Either<Json<Value>, Created<Value>>, ApiError> {
     let namespace = place.namespace();
     let spec = body.spec(&state, &namespace).await?;
     if !body.dry_run {
         let id = uuid::Uuid::now_v7().to_string();
         let row = state.triggers()?.create_backfill(&namespace, &id, spec, &principal.name).await?;
-        return Ok((StatusCode::CREATED, Json(view(&namespace, &row))).into_response());
+        return Ok(Either::B(Created(view(&namespace, &row))));
     }
     let preview = state.triggers()?.preview_backfill(&namespace, spec.clone()).await?;
     let value = state
@@ -336,7 +344,7 @@ async fn make(
             }))
         })
         .await?;
-    Ok(Json(value).into_response())
+    Ok(Either::A(Json(value)))
 }
 
 async fn act(state: &ApiState, id: &str, action: BackfillAction) -> Result<Json<Value>, ApiError> {

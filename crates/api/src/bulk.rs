@@ -3,25 +3,29 @@
 use std::collections::BTreeMap;
 
 use axum::extract::{Extension, State};
-use axum::routing::post;
-use axum::{Json, Router};
 use futures_util::future::join_all;
 use kobza_engine::{ClearOptions, Command, Engine, EngineOptions, Reply, StopMode};
 use kobza_model::{EngineTime, Now, Outcome, RunId, RunRow, TaskId, TaskNo, TaskRow, TaskState};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::auth::Role::Operator;
 use crate::auth::{Principal, Role};
 use crate::error::ApiError;
+use crate::extract::Json;
 use crate::graph::heads;
 use crate::runs::{RunsAsked, delete_run, load, run_id, unfinished};
 use crate::shape::Paths;
 use crate::state::ApiState;
+use crate::table::{Routes, Space};
 use crate::tasks::task_id;
 use crate::view;
 
-pub(crate) fn routes() -> Router<ApiState> {
-    Router::new().route("/runs/bulk", post(runs)).route("/tasks/bulk", post(tasks))
+pub(crate) fn routes() -> Routes {
+    Routes::new()
+        .post("/runs/bulk", (Operator, Space::Handler), "One action on many runs", runs)
+        .post("/tasks/bulk", (Operator, Space::Handler), "One action on many tasks", tasks)
 }
 
 /// Items told of one by one.
@@ -31,7 +35,7 @@ const MOST: usize = 10_000;
 /// Commands on their way at once.
 const AT_ONCE: usize = 256;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 struct RunsBody {
     action: String,
     ids: Option<Vec<String>>,
@@ -149,7 +153,7 @@ async fn apply(
     Ok(())
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 struct TasksBody {
     action: String,
     ids: Option<Vec<String>>,
@@ -246,7 +250,7 @@ async fn tasks(
         .flat_map(|c| c.tasks.iter().map(move |t| (c, t)))
         .take(TOLD)
         .map(|(c, task)| {
-            let mut item = view::brief(task, &c.run, &c.paths);
+            let mut item = json!(view::brief(task, &c.run, &c.paths));
             item["becomes"] = becomes.as_str().into();
             item
         })

@@ -6,10 +6,11 @@ use axum::response::{IntoResponse, Response};
 use kobza_engine::Refusal;
 use kobza_runtime::SubmitError;
 use kobza_store::{StoreError, ViewError};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// One thing that is wrong with an input.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Problem {
     /// Dotted path of the field.
     pub path: String,
@@ -22,6 +23,25 @@ pub struct Problem {
     pub line: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub column: Option<u32>,
+}
+
+/// What every answer with a status of 400 or more holds.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Error")]
+pub(crate) struct ErrorBody {
+    error: ErrorDetail,
+}
+
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct ErrorDetail {
+    /// A word for programs, such as `not_found` or `conflict`.
+    code: &'static str,
+    /// One sentence for people.
+    message: String,
+    /// What to do about it.
+    hint: Option<String>,
+    /// What is wrong, field by field.
+    fields: Vec<Problem>,
 }
 
 /// An answer that is an error: `{"error": {"code", "message", "hint", "fields"}}`.
@@ -75,12 +95,14 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let body = serde_json::json!({"error": {
-            "code": self.code,
-            "message": self.message,
-            "hint": self.hint,
-            "fields": self.fields,
-        }});
+        let body = ErrorBody {
+            error: ErrorDetail {
+                code: self.code,
+                message: self.message,
+                hint: self.hint,
+                fields: self.fields,
+            },
+        };
         (self.status, Json(body)).into_response()
     }
 }

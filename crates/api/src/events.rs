@@ -3,23 +3,31 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use axum::extract::{Extension, Query, State};
+use axum::extract::{Extension, State};
 use axum::http::HeaderMap;
 use axum::response::sse::{Event as Message, KeepAlive, Sse};
-use axum::{Json, Router, routing::get};
-use futures_util::stream::{self, Stream};
+use futures_util::stream::{self, StreamExt as _};
 use kobza_model::{Event, EventKind, RunId, TaskId};
 use kobza_store::{ViewError, Views};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::{broadcast, watch};
 
+use crate::auth::Role::Viewer;
 use crate::auth::{Principal, Role};
 use crate::error::ApiError;
+use crate::extract::{Json, Query, Stream};
 use crate::state::{ApiState, Deleted, Names};
+use crate::table::{Routes, Space};
 
-pub(crate) fn routes() -> Router<ApiState> {
-    Router::new().route("/events", get(list)).route("/events/stream", get(follow))
+pub(crate) fn routes() -> Routes {
+    Routes::new().get("/events", (Viewer, Space::Handler), "The event log", list).get(
+        "/events/stream",
+        (Viewer, Space::Handler),
+        "Events as they happen",
+        follow,
+    )
 }
 
 /// Events of one frame.
@@ -111,7 +119,7 @@ fn visible(views: &dyn Views, names: &Names, principal: &Principal, event: &Even
     principal.role(namespace.as_deref()) >= Some(Role::Viewer)
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 struct Asked {
     namespace: Option<String>,
     run: Option<RunId>,
@@ -267,7 +275,7 @@ fn descending(
     Ok(Some(end.to_string()))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 struct FollowAsked {
     after: Option<u64>,
     run: Option<RunId>,
@@ -290,7 +298,7 @@ async fn follow(
     Extension(principal): Extension<Principal>,
     Query(asked): Query<FollowAsked>,
     headers: HeaderMap,
-) -> Sse<impl Stream<Item = Result<Message, Infallible>>> {
+) -> Stream<Vec<Value>> {
     let last =
         headers.get("last-event-id").and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok());
     let next_event = state.handle.next_event();
@@ -301,9 +309,10 @@ async fn follow(
         Follower { state, principal, next_event, deletions, seen, run: asked.run, greeted: false };
     let messages = stream::unfold(follower, |mut follower| async move {
         let message = follower.next().await?;
-        Some((Ok(message), follower))
+        Some((Ok::<_, Infallible>(message), follower))
     });
-    Sse::new(messages).keep_alive(KeepAlive::new().interval(Duration::from_secs(15)).text("ping"))
+    let keep = KeepAlive::new().interval(Duration::from_secs(15)).text("ping");
+    Stream::new(Sse::new(messages.boxed()).keep_alive(keep))
 }
 
 impl Follower {

@@ -1,5 +1,7 @@
 //! Credentials and roles before each handler; the audit log and idempotency keys around writes.
 
+use std::sync::Arc;
+
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::request::Parts;
@@ -13,7 +15,7 @@ use serde_json::{Value, json};
 use crate::auth::{COOKIE, Principal, Role, token_key};
 use crate::error::ApiError;
 use crate::state::ApiState;
-use crate::table::{Route, Space, find};
+use crate::table::{Route, Space, Table};
 
 /// Below this the path of a route begins.
 pub(crate) const BASE: &str = "/api/v1";
@@ -21,6 +23,11 @@ pub(crate) const BASE: &str = "/api/v1";
 const MAX_KEPT: usize = 256 * 1024;
 /// Bodies that may be written with an idempotency key.
 const MAX_BODY: usize = 17 * 1024 * 1024;
+
+/// A path without the API's base.
+pub(crate) fn below(path: &str) -> &str {
+    path.strip_prefix(BASE).unwrap_or(path)
+}
 
 fn namespace_of_query(request: &Parts) -> String {
     let query = request.uri.query().unwrap_or_default();
@@ -49,7 +56,7 @@ async fn namespace(
     let segment = own.split('/').nth(2).unwrap_or_default().to_owned();
     match route.space {
         Space::Query => Ok(Some(namespace_of_query(request))),
-        Space::Global | Space::Handler => Ok(None),
+        Space::Global | Space::Handler | Space::Task => Ok(None),
         Space::Run => {
             let run: RunId = match segment.parse::<TaskId>() {
                 Ok(task) => task.run,
@@ -102,11 +109,15 @@ async fn admit(
     Ok(Some(principal))
 }
 
-pub(crate) async fn check(State(state): State<ApiState>, request: Request, next: Next) -> Response {
+pub(crate) async fn check(
+    State((state, table)): State<(ApiState, Arc<Table>)>,
+    request: Request,
+    next: Next,
+) -> Response {
     let matched = request.extensions().get::<MatchedPath>().map(|p| p.as_str().to_owned());
-    let path = matched.as_deref().and_then(|p| p.strip_prefix(BASE)).unwrap_or_default().to_owned();
+    let path = matched.unwrap_or_default();
     let method = request.method().clone();
-    let Some(route) = find(method.as_str(), &path) else {
+    let Some(route) = table.find(method.as_str(), &path) else {
         // Another method of a known path is answered by the router; nothing is done for it.
         return next.run(request).await;
     };
@@ -152,7 +163,7 @@ pub(crate) async fn need(state: ApiState, role: Role, request: Request, next: Ne
 async fn audit(state: &ApiState, route: &Route, who: &str, target: &str, status: StatusCode) {
     let now = kobza_runtime::wall_now();
     let parts: Vec<&str> =
-        route.path.split('/').filter(|p| !p.is_empty() && !p.starts_with('{')).collect();
+        below(&route.path).split('/').filter(|p| !p.is_empty() && !p.starts_with('{')).collect();
     let kind = parts.first().map_or("", |k| k.trim_end_matches('s'));
     let verb = match (route.method, parts.get(1)) {
         (_, Some(verb)) => (*verb).to_owned(),

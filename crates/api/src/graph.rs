@@ -2,23 +2,29 @@
 
 use std::collections::HashMap;
 
-use axum::extract::{Path, Query, State};
-use axum::{Json, Router, routing::get};
+use axum::extract::State;
 use kobza_model::{EdgeClass, NodeNo, ScopeNo, TaskId, TaskRow};
 use kobza_store::{TaskFilter, ViewError, Views};
+use schemars::JsonSchema;
 use serde_json::{Value, json};
 
+use crate::auth::Role::Viewer;
 use crate::error::ApiError;
+use crate::extract::{Json, Path, Query};
 use crate::runs::{load, run_id};
 use crate::shape::{Paths, Shape, gate_word};
 use crate::state::ApiState;
+use crate::table::{Routes, Space};
 use crate::view::Counts;
 use crate::workflows::{Place, no_workflow};
 
-pub(crate) fn routes() -> Router<ApiState> {
-    Router::new()
-        .route("/runs/{id}/graph", get(of_run))
-        .route("/workflows/{name}/graph", get(of_workflow))
+pub(crate) fn routes() -> Routes {
+    Routes::new().get("/runs/{id}/graph", (Viewer, Space::Run), "A run's graph", of_run).get(
+        "/workflows/{name}/graph",
+        (Viewer, Space::Query),
+        "A workflow's graph",
+        of_workflow,
+    )
 }
 
 /// Task rows that are looked at for the details of single tasks.
@@ -66,7 +72,7 @@ fn node(shape: &Shape, at: usize, found: Option<&Found>) -> Value {
         "group": place.group,
         "mapped": place.mapped,
         "state": state,
-        "counts": found.map_or_else(|| json!({}), |f| f.counts.json()),
+        "counts": found.map_or_else(|| json!({}), |f| json!(f.counts.by_state())),
         "total": found.map_or(0, |f| f.counts.total()),
         "task": row.map(|r| TaskId { run: r.run, task: r.task }.to_string()),
         "attempt": row.map_or(0, |r| r.attempt),
@@ -185,7 +191,7 @@ async fn of_run(
                 nodes.push(json!({
                     "id": name, "name": name, "kind": if hook { "hook" } else { "task" },
                     "parent": null, "group": false, "mapped": false,
-                    "state": counts.worst(), "counts": counts.json(), "total": counts.total(),
+                    "state": counts.worst(), "counts": counts.by_state(), "total": counts.total(),
                     "task": single.map(|r| TaskId { run: r.run, task: r.task }.to_string()),
                     "attempt": single.map_or(0, |r| r.attempt),
                     "started_at": single.and_then(|r| r.started_at),
@@ -212,7 +218,7 @@ async fn of_run(
     Ok(Json(value))
 }
 
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug, serde::Deserialize, JsonSchema)]
 struct Asked {
     version: Option<String>,
 }

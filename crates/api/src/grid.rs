@@ -2,33 +2,41 @@
 
 use std::collections::BTreeMap;
 
-use axum::extract::{Path, Query, State};
-use axum::{Json, Router, routing::get};
+use axum::extract::State;
 use kobza_model::{RunRow, RunState, TaskRow, TaskState, Timestamp};
 use kobza_store::{RunFilter, TaskFilter, ViewError, Views};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::auth::Role::Viewer;
 use crate::error::ApiError;
+use crate::extract::{Json, Path, Query};
 use crate::graph::fold;
 use crate::runs::words;
 use crate::shape::{Paths, Shape, Shapes};
 use crate::state::ApiState;
+use crate::table::{Routes, Space};
 use crate::view::{bar, millis};
 use crate::workflows::{DEFAULT_NAMESPACE, no_workflow};
 
-pub(crate) fn routes() -> Router<ApiState> {
-    Router::new()
-        .route("/workflows/{name}/grid", get(grid))
-        .route("/workflows/{name}/calendar", get(calendar))
-        .route("/workflows/{name}/durations", get(durations))
+pub(crate) fn routes() -> Routes {
+    Routes::new()
+        .get("/workflows/{name}/grid", (Viewer, Space::Query), "Runs by tasks", grid)
+        .get("/workflows/{name}/calendar", (Viewer, Space::Query), "Runs by day", calendar)
+        .get(
+            "/workflows/{name}/durations",
+            (Viewer, Space::Query),
+            "How long tasks take",
+            durations,
+        )
 }
 
 /// A run with more tasks than this shows counts only.
 const DETAILED: u64 = 1000;
 const MAX_COLUMNS: u32 = 365;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 struct Asked {
     namespace: Option<String>,
     limit: Option<u32>,
@@ -218,7 +226,7 @@ async fn grid(
     value.map(Json).ok_or_else(|| no_workflow(&name))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 struct CalendarAsked {
     namespace: Option<String>,
     from: Option<String>,

@@ -8,8 +8,10 @@ mod assets;
 mod auth;
 mod backfills;
 mod bulk;
+mod describe;
 mod error;
 mod events;
+mod extract;
 mod gate;
 mod graph;
 mod grid;
@@ -32,24 +34,29 @@ mod view;
 mod why;
 mod workflows;
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::http::StatusCode;
 use axum::middleware;
+
+use crate::table::{Routes, Table};
 
 pub use accounts::{token_write, user_write};
 pub use auth::{ANYWHERE, Principal, Role, TokenRow, UserRow, accounts_exist};
 pub use error::{ApiError, Problem};
 pub use openapi::document as openapi_document;
 pub use state::{ApiParts, ApiState, Catalog, Definition};
+pub use table::{Access, Space};
 pub use vault::{KEY_VARIABLE, Vault, VaultError};
 
 /// Bytes of a request's body. A definition may have 16 MiB; nothing else comes near.
 const MAX_BODY_BYTES: usize = 17 * 1024 * 1024;
 
-/// All routes, behind the checks that every request passes.
-pub fn router(state: ApiState) -> Router {
-    let api = Router::new()
-        .merge(system::routes())
+fn all_routes() -> Routes {
+    system::routes()
+        .merge(system::root_routes())
         .merge(openapi::routes())
         .merge(workflows::routes())
         .merge(graph::routes())
@@ -67,11 +74,27 @@ pub fn router(state: ApiState) -> Router {
         .merge(assets::routes())
         .merge(triggers::routes())
         .merge(backfills::routes())
-        .route_layer(middleware::from_fn_with_state(state.clone(), gate::check))
-        .fallback(|| async { ApiError::not_found("there is no such route") });
-    Router::new()
-        .nest(gate::BASE, api)
-        .merge(system::root_routes())
+}
+
+/// Every route with who may use it.
+#[must_use]
+pub fn access() -> Vec<Access> {
+    all_routes().table.into_iter().map(Access::from).collect()
+}
+
+/// All routes, behind the checks that every request passes.
+pub fn router(state: ApiState) -> Router {
+    let Routes { router, table, .. } = all_routes();
+    let table = Arc::new(Table::new(table));
+    router
+        .method_not_allowed_fallback(|| async {
+            ApiError::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method_not_allowed",
+                "this path is not there for that method",
+            )
+        })
+        .route_layer(middleware::from_fn_with_state((state.clone(), table), gate::check))
         .fallback(ui::serve)
         .layer(tower_http::compression::CompressionLayer::new())
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))

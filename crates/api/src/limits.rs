@@ -1,26 +1,28 @@
 //! Limits: capacities, who holds them, who waits.
 
-use axum::extract::{Extension, Path, State};
-use axum::http::StatusCode;
-use axum::routing::{get, put};
-use axum::{Json, Router};
+use axum::extract::{Extension, State};
 use kobza_engine::Command;
 use kobza_model::TaskId;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::auth::Role::{Editor, Viewer};
 use crate::auth::{Principal, Role};
 use crate::error::ApiError;
+use crate::extract::{Json, NoContent, Path};
 use crate::shape::Paths;
 use crate::state::ApiState;
+use crate::table::{Routes, Space};
 use crate::view;
 
-pub(crate) fn routes() -> Router<ApiState> {
-    Router::new()
-        .route("/limits", get(list))
-        .route("/limits/{name}", put(set).delete(remove))
-        .route("/limits/{name}/holders", get(holders))
-        .route("/limits/{name}/waiters", get(waiters))
+pub(crate) fn routes() -> Routes {
+    Routes::new()
+        .get("/limits", (Viewer, Space::Handler), "Limits", list)
+        .put("/limits/{name}", (Editor, Space::Global), "Set a limit", set)
+        .delete("/limits/{name}", (Editor, Space::Global), "Remove a limit", remove)
+        .get("/limits/{name}/holders", (Viewer, Space::Global), "Who holds it", holders)
+        .get("/limits/{name}/waiters", (Viewer, Space::Global), "Who waits for it", waiters)
 }
 
 /// Holders or waiters that one answer shows.
@@ -46,7 +48,8 @@ async fn list(
     Ok(Json(json!({"items": items, "next": null})))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "NewLimit")]
 struct Body {
     capacity: u32,
     #[serde(default)]
@@ -75,9 +78,9 @@ async fn set(
 async fn remove(
     State(state): State<ApiState>,
     Path(name): Path<String>,
-) -> Result<StatusCode, ApiError> {
+) -> Result<NoContent, ApiError> {
     state.handle.submit(Command::RemoveLimit { name }).await?;
-    Ok(StatusCode::NO_CONTENT)
+    Ok(NoContent)
 }
 
 async fn holders(
@@ -130,7 +133,7 @@ async fn users(
                     .and_then(|p| paths.shape.node(p))
                     .and_then(|n| n.limits.iter().find(|l| l.limit == name))
                     .map_or(units, |l| l.weight);
-                let mut item = view::brief(&task, &run, &paths);
+                let mut item = json!(view::brief(&task, &run, &paths));
                 view::merge(&mut item, json!({
                     "units": units, "priority": task.priority,
                     "since": if hold { task.started_at.or(task.ready_at) } else { task.ready_at },

@@ -3,28 +3,44 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::sse::{Event as Message, KeepAlive, Sse};
-use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use axum::{Json, Router};
-use futures_util::stream::{self, Stream};
+use futures_util::stream::{self, StreamExt as _};
 use kobza_blobs::{LogLine, LogReader, LogStream};
 use kobza_model::{LaunchId, TaskId};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::auth::Role::Viewer;
 use crate::error::ApiError;
+use crate::extract::{Json, Path, PlainText, Query, Raw, Stream};
 use crate::state::ApiState;
+use crate::table::{Routes, Space};
 use crate::tasks::{load_task, task_id};
 
-pub(crate) fn routes() -> Router<ApiState> {
-    Router::new()
-        .route("/tasks/{id}/attempts/{attempt}/log", get(page))
-        .route("/tasks/{id}/attempts/{attempt}/log/stream", get(follow))
-        .route("/tasks/{id}/attempts/{attempt}/log/search", get(search))
-        .route("/tasks/{id}/attempts/{attempt}/log/download", get(download))
+pub(crate) fn routes() -> Routes {
+    Routes::new()
+        .get("/tasks/{id}/attempts/{attempt}/log", (Viewer, Space::Run), "Lines of a log", page)
+        .get(
+            "/tasks/{id}/attempts/{attempt}/log/stream",
+            (Viewer, Space::Run),
+            "A log as it grows",
+            follow,
+        )
+        .get(
+            "/tasks/{id}/attempts/{attempt}/log/search",
+            (Viewer, Space::Run),
+            "Lines that match",
+            search,
+        )
+        .get(
+            "/tasks/{id}/attempts/{attempt}/log/download",
+            (Viewer, Space::Run),
+            "A log whole",
+            download,
+        )
 }
 
 /// Lines of one answer.
@@ -32,7 +48,7 @@ const MAX_LINES: usize = 5000;
 /// How often a follower looks for growth while nothing tells it to.
 const LOOK: Duration = Duration::from_millis(200);
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 struct Asked {
     from: Option<i64>,
     limit: Option<usize>,
@@ -72,7 +88,7 @@ const SEARCHED: u64 = 200_000;
 /// Lines that are looked through for the first error of a log.
 const FIRST_ERROR: u64 = 50_000;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 struct SearchAsked {
     q: Option<String>,
     #[serde(default)]
@@ -234,7 +250,7 @@ async fn page(
 async fn download(
     State(state): State<ApiState>,
     Path((id, attempt)): Path<(String, u32)>,
-) -> Result<Response, ApiError> {
+) -> Result<Raw<PlainText>, ApiError> {
     let id = task_id(&id)?;
     let (launch, _) = launch_of(&state, id, attempt).await?;
     let logs = state.logs.clone();
@@ -262,14 +278,26 @@ async fn download(
         _ => return Err(ApiError::not_found("this attempt has no log")),
     };
     let name = format!("attachment; filename=\"{id}-{attempt}.log\"");
-    Ok((
+    Ok(Raw::new((
         [
             (header::CONTENT_TYPE, "text/plain; charset=utf-8".to_owned()),
             (header::CONTENT_DISPOSITION, name),
         ],
         text,
-    )
-        .into_response())
+    )))
+}
+
+/// The data of a frame of a log.
+#[derive(serde::Serialize, JsonSchema)]
+struct LogFrame {
+    /// Of the event `lines`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lines: Option<Vec<Value>>,
+    /// Lines in all.
+    total: u64,
+    /// Of the event `end`: the state that the task ended in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<kobza_model::TaskState>,
 }
 
 struct Follower {
@@ -287,7 +315,7 @@ async fn follow(
     Path((id, attempt)): Path<(String, u32)>,
     Query(asked): Query<Asked>,
     headers: HeaderMap,
-) -> Result<Sse<impl Stream<Item = Result<Message, Infallible>>>, ApiError> {
+) -> Result<Stream<LogFrame>, ApiError> {
     let id = task_id(&id)?;
     let (launch, _) = launch_of(&state, id, attempt).await?;
     let last =
@@ -298,7 +326,9 @@ async fn follow(
         let message = f.next().await?;
         Some((Ok(message), f))
     });
-    Ok(Sse::new(messages).keep_alive(KeepAlive::default()))
+    let messages: futures_util::stream::BoxStream<'static, Result<Message, Infallible>> =
+        messages.boxed();
+    Ok(Stream::new(Sse::new(messages).keep_alive(KeepAlive::default())))
 }
 
 impl Follower {
@@ -318,7 +348,7 @@ impl Follower {
                 return Message::default()
                     .event("lines")
                     .id(self.next.to_string())
-                    .json_data(json!({"lines": items, "total": total}))
+                    .json_data(LogFrame { lines: Some(items), total, state: None })
                     .ok();
             }
             if !live {
@@ -326,7 +356,7 @@ impl Follower {
                 let state = load_task(&self.state, self.id).await.ok().map(|t| t.state);
                 return Message::default()
                     .event("end")
-                    .json_data(json!({"total": total, "state": state}))
+                    .json_data(LogFrame { lines: None, total, state })
                     .ok();
             }
             tokio::time::sleep(LOOK).await;

@@ -1,24 +1,38 @@
 //! Connections and variables. What is secret is encrypted before it is stored and never comes back.
 
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
-use axum::routing::{get, put};
-use axum::{Json, Router};
 use kobza_store::{ObjectQuery, StoredObject, Write, kinds};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use crate::auth::Role::{Editor, Viewer};
 use crate::error::ApiError;
+use crate::extract::{Json, NoContent, Path, Query};
 use crate::state::ApiState;
+use crate::table::{Routes, Space};
 use crate::vault::VaultError;
 use crate::workflows::Place;
 
-pub(crate) fn routes() -> Router<ApiState> {
-    Router::new()
-        .route("/connections", get(connections))
-        .route("/connections/{name}", put(put_connection).delete(delete_connection))
-        .route("/variables", get(variables))
-        .route("/variables/{key}", put(put_variable).delete(delete_variable))
+pub(crate) fn routes() -> Routes {
+    Routes::new()
+        .get(
+            "/connections",
+            (Viewer, Space::Query),
+            "Connections, without what is secret",
+            connections,
+        )
+        .put("/connections/{name}", (Editor, Space::Query), "Set a connection", put_connection)
+        .delete(
+            "/connections/{name}",
+            (Editor, Space::Query),
+            "Remove a connection",
+            delete_connection,
+        )
+        .get("/variables", (Viewer, Space::Query), "Variables, without what is secret", variables)
+        .put("/variables/{key}", (Editor, Space::Query), "Set a variable", put_variable)
+        .delete("/variables/{key}", (Editor, Space::Query), "Remove a variable", delete_variable)
 }
 
 impl From<VaultError> for ApiError {
@@ -28,7 +42,7 @@ impl From<VaultError> for ApiError {
     }
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 pub(crate) struct ListAsked {
     pub(crate) q: Option<String>,
     pub(crate) cursor: Option<String>,
@@ -75,7 +89,7 @@ async fn connections(
     Ok(Json(json!({"items": items.iter().map(connection).collect::<Vec<_>>(), "next": next})))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 struct ConnectionBody {
     kind: String,
     description: Option<String>,
@@ -157,20 +171,20 @@ async fn remove(
     what: &str,
     place: &Place,
     key: &str,
-) -> Result<StatusCode, ApiError> {
+) -> Result<NoContent, ApiError> {
     let namespace = place.namespace();
     if stored(state, kind, &namespace, key).await?.is_none() {
         return Err(ApiError::not_found(format!("there is no {what} {key:?}")));
     }
     put_object(state, kind, &namespace, key, None).await?;
-    Ok(StatusCode::NO_CONTENT)
+    Ok(NoContent)
 }
 
 async fn delete_connection(
     State(state): State<ApiState>,
     Path(name): Path<String>,
     Query(place): Query<Place>,
-) -> Result<StatusCode, ApiError> {
+) -> Result<NoContent, ApiError> {
     remove(&state, kinds::CONNECTION, "connection", &place, &name).await
 }
 
@@ -192,7 +206,7 @@ async fn variables(
     Ok(Json(json!({"items": items.iter().map(variable).collect::<Vec<_>>(), "next": next})))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 struct VariableBody {
     /// Absent keeps a secret's value.
     value: Option<Value>,
@@ -231,6 +245,6 @@ async fn delete_variable(
     State(state): State<ApiState>,
     Path(key): Path<String>,
     Query(place): Query<Place>,
-) -> Result<StatusCode, ApiError> {
+) -> Result<NoContent, ApiError> {
     remove(&state, kinds::VARIABLE, "variable", &place, &key).await
 }

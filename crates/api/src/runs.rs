@@ -1,37 +1,40 @@
 //! Runs: lists, one, and what can be done with it.
 
-use axum::body::Bytes;
-use axum::extract::{Extension, Path, Query, State};
+use axum::extract::{Extension, State};
 use axum::http::StatusCode;
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use kobza_engine::{Command, StartRun, StopMode};
 use kobza_model::{RunId, RunRow, RunState, TaskState, Timestamp};
 use kobza_runtime::Submission;
 use kobza_store::{Page, RunFilter, TaskFilter, ViewError, Views, Write};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::auth::Principal;
+use crate::auth::Role::{Operator, Viewer};
 use crate::error::ApiError;
+use crate::extract::{Created, Given, Json, List, NoContent, Paging, Path, Query};
 use crate::shape::Paths;
 use crate::state::{ApiState, Deleted};
+use crate::table::{Routes, Space};
 use crate::view;
 
-pub(crate) fn routes() -> Router<ApiState> {
-    Router::new()
-        .route("/runs", get(list))
-        .route("/runs/{id}", get(detail).patch(change).delete(remove))
-        .route("/runs/{id}/tasks", get(tasks))
-        .route("/runs/{id}/cancel", post(cancel))
-        .route("/runs/{id}/pause", post(pause))
-        .route("/runs/{id}/resume", post(resume))
-        .route("/runs/{id}/rerun", post(rerun))
-        .route("/compare", get(compare))
+pub(crate) fn routes() -> Routes {
+    Routes::new()
+        .get("/runs", (Viewer, Space::Query), "Runs", list)
+        .get("/runs/{id}", (Viewer, Space::Run), "A run", detail)
+        .patch("/runs/{id}", (Operator, Space::Run), "Note and labels of a run", change)
+        .delete("/runs/{id}", (Operator, Space::Run), "Delete a run", remove)
+        .get("/runs/{id}/tasks", (Viewer, Space::Run), "A run's tasks", tasks)
+        .post("/runs/{id}/cancel", (Operator, Space::Run), "Stop a run", cancel)
+        .post("/runs/{id}/pause", (Operator, Space::Run), "Pause a run", pause)
+        .post("/runs/{id}/resume", (Operator, Space::Run), "Resume a run", resume)
+        .post("/runs/{id}/rerun", (Operator, Space::Run), "Start it anew", rerun)
+        .get("/compare", (Viewer, Space::Handler), "Runs next to each other", compare)
 }
 
 /// Which runs, as lists and bulk actions are asked.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(crate) struct RunsAsked {
     pub(crate) namespace: Option<String>,
@@ -168,22 +171,15 @@ pub(crate) fn words<T>(
         .collect()
 }
 
-#[derive(Debug, Deserialize)]
-struct Paging {
-    cursor: Option<String>,
-    limit: Option<u32>,
-}
-
 async fn list(
     State(state): State<ApiState>,
     Query(asked): Query<RunsAsked>,
     Query(paging): Query<Paging>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<List<view::Run>>, ApiError> {
     let query = asked.query()?;
-    let limit = paging.limit.unwrap_or(50).clamp(1, 500);
+    let limit = paging.limit(50, 500);
     let page = state.read(move |v| query.page(v, paging.cursor.as_deref(), limit)).await?;
-    let items: Vec<Value> = page.items.iter().map(view::run).collect();
-    Ok(Json(json!({"items": items, "next": page.next})))
+    Ok(Json(List::new(page.items.iter().map(view::run).collect(), page.next)))
 }
 
 pub(crate) fn no_run(id: RunId) -> ApiError {
@@ -201,11 +197,12 @@ pub(crate) async fn load(state: &ApiState, id: RunId) -> Result<RunRow, ApiError
 async fn detail(
     State(state): State<ApiState>,
     Path(id): Path<String>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<view::Run>, ApiError> {
     Ok(Json(view::run(&load(&state, run_id(&id)?).await?)))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "RunChange")]
 struct Change {
     note: Option<Value>,
     labels: Option<Value>,
@@ -215,7 +212,7 @@ async fn change(
     State(state): State<ApiState>,
     Path(id): Path<String>,
     Json(change): Json<Change>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<view::Run>, ApiError> {
     let run = load(&state, run_id(&id)?).await?;
     if change.labels.as_ref().is_some_and(|l| !l.is_object()) {
         return Err(ApiError::bad("labels are an object of texts"));
@@ -250,16 +247,16 @@ pub(crate) async fn delete_run(state: &ApiState, row: &RunRow) -> Result<(), Api
 async fn remove(
     State(state): State<ApiState>,
     Path(id): Path<String>,
-) -> Result<StatusCode, ApiError> {
+) -> Result<NoContent, ApiError> {
     let run = load(&state, run_id(&id)?).await?;
     if !run.state.is_finished() {
         return Err(unfinished(&run));
     }
     delete_run(&state, &run).await?;
-    Ok(StatusCode::NO_CONTENT)
+    Ok(NoContent)
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 struct TasksAsked {
     state: Option<String>,
     node: Option<String>,
@@ -278,7 +275,7 @@ async fn tasks(
     State(state): State<ApiState>,
     Path(id): Path<String>,
     Query(asked): Query<TasksAsked>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<List<view::Task>>, ApiError> {
     let run = load(&state, run_id(&id)?).await?;
     let states = words(asked.state.as_deref(), "task state", TaskState::from_word)?;
     let limit = asked.limit.unwrap_or(50).clamp(1, 1000);
@@ -360,36 +357,26 @@ async fn tasks(
             } else {
                 None
             };
-            let items: Vec<Value> =
-                items.iter().map(|t| view::task(t, &run, &paths, offset)).collect();
-            Ok(json!({"items": items, "next": next, "total": total}))
+            let items = items.iter().map(|t| view::task(t, &run, &paths, offset)).collect();
+            Ok(List { items, next, total })
         })
         .await?;
     Ok(Json(value))
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 struct Stop {
     mode: Option<String>,
     reason: Option<String>,
 }
 
-pub(crate) fn body<T: Default + serde::de::DeserializeOwned>(body: &Bytes) -> Result<T, ApiError> {
-    if body.is_empty() {
-        return Ok(T::default());
-    }
-    serde_json::from_slice(body)
-        .map_err(|e| ApiError::bad(format!("the body is not as expected: {e}")))
-}
-
 async fn cancel(
     State(state): State<ApiState>,
     Path(id): Path<String>,
     Extension(principal): Extension<Principal>,
-    bytes: Bytes,
-) -> Result<Json<Value>, ApiError> {
-    let stop: Stop = body(&bytes)?;
+    Given(stop): Given<Stop>,
+) -> Result<Json<view::Run>, ApiError> {
     let mode = match stop.mode.as_deref() {
         None | Some("cancel") => StopMode::Cancel,
         Some("stop") => StopMode::Stop,
@@ -408,7 +395,7 @@ async fn cancel(
 async fn pause(
     State(state): State<ApiState>,
     Path(id): Path<String>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<view::Run>, ApiError> {
     let run = run_id(&id)?;
     state.handle.submit(Command::PauseRun { run }).await?;
     Ok(Json(view::run(&load(&state, run).await?)))
@@ -417,13 +404,13 @@ async fn pause(
 async fn resume(
     State(state): State<ApiState>,
     Path(id): Path<String>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<view::Run>, ApiError> {
     let run = run_id(&id)?;
     state.handle.submit(Command::ResumeRun { run }).await?;
     Ok(Json(view::run(&load(&state, run).await?)))
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 struct Rerun {
     params: Option<Value>,
@@ -434,9 +421,8 @@ struct Rerun {
 async fn rerun(
     State(state): State<ApiState>,
     Path(id): Path<String>,
-    bytes: Bytes,
-) -> Result<(StatusCode, Json<Value>), ApiError> {
-    let asked: Rerun = body(&bytes)?;
+    Given(asked): Given<Rerun>,
+) -> Result<Created<crate::workflows::Started>, ApiError> {
     let old = load(&state, run_id(&id)?).await?;
     let version = match asked.version.as_deref() {
         None | Some("same") => Some(old.version.clone()),
@@ -471,10 +457,10 @@ async fn rerun(
     }));
     state.handle.submit(Submission::from(command)).await?;
     let row = load(&state, run).await?;
-    Ok((StatusCode::CREATED, Json(json!({"id": run, "state": row.state}))))
+    Ok(Created(crate::workflows::Started { id: run, state: row.state }))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 struct CompareAsked {
     runs: String,
 }

@@ -3,39 +3,42 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
-use axum::extract::{Extension, Query, State};
+use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use kobza_model::{RunState, TaskState, Timestamp};
 use kobza_store::{ObjectQuery, RunFilter, TaskFilter, WorkflowFilter, kinds};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use crate::auth::Role::Viewer;
 use crate::auth::{ANYWHERE, Principal, Role};
 use crate::error::ApiError;
+use crate::extract::{Json, Metrics, NoContent, PlainText, Query, Raw};
 use crate::gate::session_cookie;
 use crate::shape::Paths;
 use crate::state::ApiState;
+use crate::table::{Routes, Space};
 use crate::view;
 use crate::workflows::Place;
 
-pub(crate) fn routes() -> Router<ApiState> {
-    Router::new()
-        .route("/health", get(health))
-        .route("/me", get(me))
-        .route("/session", post(sign_in).delete(sign_out))
-        .route("/namespaces", get(namespaces))
-        .route("/summary", get(summary))
-        .route("/search", get(search))
+pub(crate) fn routes() -> Routes {
+    Routes::new()
+        .get("/health", (None, Space::Global), "Whether the server works", health)
+        .get("/me", (Viewer, Space::Handler), "Who asks", me)
+        .post("/session", (None, Space::Global), "Sign in", sign_in)
+        .delete("/session", (None, Space::Global), "Sign out", sign_out)
+        .get("/namespaces", (Viewer, Space::Handler), "Namespaces", namespaces)
+        .get("/summary", (Viewer, Space::Query), "What goes on", summary)
+        .get("/search", (Viewer, Space::Query), "Find anything by name", search)
 }
 
-pub(crate) fn root_routes() -> Router<ApiState> {
-    Router::new()
-        .route("/health", get(health))
-        .route("/ready", get(ready))
-        .route("/metrics", get(metrics))
+/// What monitors ask, beside the API.
+pub(crate) fn root_routes() -> Routes {
+    Routes::below("")
+        .get("/health", (None, Space::Global), "Whether the server works", health)
+        .get("/ready", (None, Space::Global), "Whether the store can be written", ready)
+        .get("/metrics", (Viewer, Space::Handler), "Metrics for Prometheus", metrics)
 }
 
 async fn health(State(state): State<ApiState>, headers: HeaderMap) -> Json<Value> {
@@ -85,19 +88,18 @@ async fn health(State(state): State<ApiState>, headers: HeaderMap) -> Json<Value
 }
 
 /// 200 once the loop answers, 503 while the store cannot be written.
-async fn ready(State(state): State<ApiState>) -> Response {
+async fn ready(State(state): State<ApiState>) -> Raw<PlainText> {
     let answers = state.handle.query(|_| ()).await.is_ok();
     if answers && state.handle.metrics().healthy.load(Ordering::Relaxed) {
-        (StatusCode::OK, "ready\n").into_response()
+        Raw::new((StatusCode::OK, "ready\n"))
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not ready\n").into_response()
+        Raw::new((StatusCode::SERVICE_UNAVAILABLE, "not ready\n"))
     }
 }
 
-async fn metrics(State(state): State<ApiState>, headers: HeaderMap) -> Result<Response, ApiError> {
-    state.principal(&headers).await?;
+async fn metrics(State(state): State<ApiState>) -> Raw<Metrics> {
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    Ok(([(header::CONTENT_TYPE, kind)], state.handle.metrics().text()).into_response())
+    Raw::new(([(header::CONTENT_TYPE, kind)], state.handle.metrics().text()))
 }
 
 async fn all_namespaces(
@@ -141,7 +143,7 @@ async fn me(
     })))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 struct Credentials {
     name: String,
     password: String,
@@ -150,7 +152,7 @@ struct Credentials {
 async fn sign_in(
     State(state): State<ApiState>,
     Json(given): Json<Credentials>,
-) -> Result<Response, ApiError> {
+) -> Result<([(header::HeaderName, String); 1], NoContent), ApiError> {
     let name = given.name.clone();
     let views = state.views.clone();
     let found = tokio::task::spawn_blocking(move || {
@@ -164,12 +166,15 @@ async fn sign_in(
         return Err(error);
     }
     let cookie = session_cookie(&state.sessions.begin(&name, kobza_runtime::wall_now()));
-    Ok((StatusCode::NO_CONTENT, [(header::SET_COOKIE, cookie)]).into_response())
+    Ok(([(header::SET_COOKIE, cookie)], NoContent))
 }
 
-async fn sign_out(State(state): State<ApiState>, headers: HeaderMap) -> Response {
+async fn sign_out(
+    State(state): State<ApiState>,
+    headers: HeaderMap,
+) -> ([(header::HeaderName, String); 1], NoContent) {
     state.sessions.end(&headers);
-    (StatusCode::NO_CONTENT, [(header::SET_COOKIE, session_cookie(""))]).into_response()
+    ([(header::SET_COOKIE, session_cookie(""))], NoContent)
 }
 
 async fn namespaces(
@@ -182,7 +187,7 @@ async fn namespaces(
     Ok(Json(json!({"items": items, "next": null})))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 struct SummaryAsked {
     namespace: Option<String>,
     hours: Option<i64>,
@@ -286,7 +291,7 @@ async fn summary(
                     }
                 }
             }
-            let running: Vec<Value> = live.iter().filter(|r| r.state != RunState::Queued).take(10).map(view::run).collect();
+            let running: Vec<view::Run> = live.iter().filter(|r| r.state != RunState::Queued).take(10).map(view::run).collect();
             let query = ObjectQuery { kind: kinds::IMPORT_ERROR, namespace: Some(&namespace), limit: 10, ..Default::default() };
             let errors: Vec<Value> = views.list_objects(&query)?.items.into_iter().map(|o| json!({
                 "name": o.key, "message": o.value.get("message"), "line": o.value.get("line"),
@@ -304,7 +309,7 @@ async fn summary(
     Ok(Json(value))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 struct SearchAsked {
     namespace: Option<String>,
     q: Option<String>,

@@ -1,28 +1,35 @@
 //! Tasks: one, its attempts and outputs, and what can be done with it.
 
-use axum::extract::{Extension, Path, State};
-use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::extract::{Extension, State};
 use kobza_engine::Command;
 use kobza_model::{LaunchId, Outcome, TaskId, TaskRow, TaskState, TemplateBody};
 use kobza_store::TaskFilter;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::auth::Principal;
+use crate::auth::Role::{Operator, Viewer};
 use crate::error::ApiError;
+use crate::extract::{Json, Path};
 use crate::graph::fold;
 use crate::runs::load;
 use crate::shape::Paths;
 use crate::state::ApiState;
+use crate::table::{Routes, Space};
 use crate::view;
 
-pub(crate) fn routes() -> Router<ApiState> {
-    Router::new()
-        .route("/tasks/{id}", get(detail))
-        .route("/tasks/{id}/attempts", get(attempts))
-        .route("/tasks/{id}/outputs", get(outputs))
-        .route("/tasks/{id}/approve", post(approve))
+pub(crate) fn routes() -> Routes {
+    Routes::new()
+        .get("/tasks/{id}", (Viewer, Space::Run), "A task", detail)
+        .get("/tasks/{id}/attempts", (Viewer, Space::Run), "Attempts", attempts)
+        .get("/tasks/{id}/outputs", (Viewer, Space::Run), "Outputs", outputs)
+        .post(
+            "/tasks/{id}/approve",
+            (Operator, Space::Run),
+            "Decide for a task that waits",
+            approve,
+        )
 }
 
 /// Characters of an output that are shown whole.
@@ -68,7 +75,7 @@ async fn detail(
         .read(move |views| {
             let paths = Paths::read(views, &shapes, &run)?;
             let shape = &paths.shape;
-            let mut value = view::task(&task, &run, &paths, offset);
+            let mut value = json!(view::task(&task, &run, &paths, offset));
             let at = paths.at(task.scope, task.node, &task.name);
             let node = at.and_then(|at| shape.node(&shape.places[at]));
             let leaf = shape.workflow.templates.get(task.template.index()).and_then(|t| match &t.body {
@@ -109,7 +116,7 @@ async fn detail(
                         Ok(json!({
                             "path": place.path, "name": place.label,
                             "state": folded.own[p].worst().unwrap_or(TaskState::Pending),
-                            "counts": folded.own[p].json(),
+                            "counts": folded.own[p].by_state(),
                             "task": one.map(|t| TaskId { run: t.run, task: t.task }.to_string()),
                         }))
                     })
@@ -189,7 +196,7 @@ async fn attempts(
     Ok(Json(json!({"items": items, "next": null})))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 struct Approve {
     approved: bool,
     comment: Option<String>,
@@ -203,7 +210,7 @@ async fn approve(
     Path(id): Path<String>,
     Extension(principal): Extension<Principal>,
     Json(body): Json<Approve>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<view::Task>, ApiError> {
     let id = task_id(&id)?;
     let command = if body.approved {
         let mut outputs = vec![

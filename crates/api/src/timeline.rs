@@ -2,26 +2,34 @@
 
 use std::collections::BTreeSet;
 
-use axum::extract::{Path, Query, State};
-use axum::{Json, Router, routing::get};
+use axum::extract::State;
 use kobza_model::{TaskId, TaskNo, TaskRow, TaskState, Timestamp};
 use kobza_store::TaskFilter;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::auth::Role::Viewer;
 use crate::error::ApiError;
+use crate::extract::{Json, Path, Query};
 use crate::runs::{load, run_id};
 use crate::shape::Paths;
 use crate::state::ApiState;
+use crate::table::{Routes, Space};
 
-pub(crate) fn routes() -> Router<ApiState> {
-    Router::new().route("/runs/{id}/timeline", get(timeline))
+pub(crate) fn routes() -> Routes {
+    Routes::new().get(
+        "/runs/{id}/timeline",
+        (Viewer, Space::Run),
+        "When tasks waited and ran",
+        timeline,
+    )
 }
 
 /// Earlier attempts that one page looks up.
 const MAX_LOOKUPS: usize = 200;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 struct Asked {
     cursor: Option<String>,
     limit: Option<u32>,

@@ -1,9 +1,7 @@
 //! Triggers: what starts runs, when next, and why it did or did not.
 
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use kobza_engine::{Command, StartRun};
@@ -11,20 +9,30 @@ use kobza_model::{RunId, Timestamp};
 use kobza_store::{ObjectQuery, StoredObject, kinds};
 use kobza_triggers::service::{TriggerError, TriggerView};
 use kobza_triggers::{CatchUp, Overlap, SlotOutcome, SlotRow, TriggerKey, TriggerKind};
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::auth::Role::{Operator, Viewer};
 use crate::error::ApiError;
+use crate::extract::{Created, Json, List, Paging, Path, Query};
 use crate::state::ApiState;
-use crate::workflows::Place;
+use crate::table::{Routes, Space};
+use crate::workflows::{Change, Place, Started};
 
-pub(crate) fn routes() -> Router<ApiState> {
-    Router::new()
-        .route("/triggers", get(list))
-        .route("/triggers/{id}", get(detail).patch(change))
-        .route("/triggers/{id}/fire", post(fire))
-        .route("/triggers/{id}/decisions", get(decisions))
-        .route("/triggers/{id}/upcoming", get(upcoming))
+pub(crate) fn routes() -> Routes {
+    Routes::new()
+        .get("/triggers", (Viewer, Space::Query), "Triggers", list)
+        .get("/triggers/{id}", (Viewer, Space::Object), "A trigger", detail)
+        .patch("/triggers/{id}", (Operator, Space::Object), "Pause or resume a trigger", change)
+        .post("/triggers/{id}/fire", (Operator, Space::Object), "Start its run now", fire)
+        .get(
+            "/triggers/{id}/decisions",
+            (Viewer, Space::Object),
+            "What it decided, and why",
+            decisions,
+        )
+        .get("/triggers/{id}/upcoming", (Viewer, Space::Object), "When it acts next", upcoming)
 }
 
 impl From<TriggerError> for ApiError {
@@ -97,37 +105,95 @@ pub(crate) fn upcoming_view(view: &TriggerView, at: Timestamp) -> Value {
     json!({"workflow": view.key.workflow, "trigger": id(&view.key), "at": at, "text": text(view)})
 }
 
-pub(crate) fn shown(view: &TriggerView, last: Option<Value>) -> Value {
+/// What a trigger decided about a slot.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub(crate) struct Decision {
+    at: Timestamp,
+    slot: Option<Timestamp>,
+    /// The last of the slots that it stands for.
+    through: Option<Timestamp>,
+    decision: DecisionWord,
+    reason: String,
+    run: Option<RunId>,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum DecisionWord {
+    Started,
+    Skipped,
+    Queued,
+    Missed,
+    Failed,
+}
+
+/// What starts runs.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub(crate) struct Trigger {
+    pub(crate) id: String,
+    pub(crate) namespace: String,
+    pub(crate) workflow: String,
+    pub(crate) name: String,
+    /// `cron`, `interval`, `rrule`, `once`, `asset`, `webhook`, `run`, `file`, ...
+    pub(crate) kind: &'static str,
+    /// In short, such as `0 2 * * *`.
+    pub(crate) text: String,
+    pub(crate) timezone: Option<String>,
+    pub(crate) paused: bool,
+    /// Slots that were missed are made up for.
+    pub(crate) catchup: bool,
+    /// What happens while a run of it is active: `allow`, `skip`, `queue` or `cancel`.
+    pub(crate) overlap: &'static str,
+    pub(crate) next_at: Option<Timestamp>,
+    pub(crate) last: Option<Decision>,
+    /// As it was written.
+    pub(crate) spec: Value,
+}
+
+pub(crate) fn shown(view: &TriggerView, last: Option<Decision>) -> Trigger {
     let overlap = match view.spec.overlap {
         Overlap::Allow => "allow",
         Overlap::Skip => "skip",
         Overlap::QueueOne | Overlap::QueueAll => "queue",
         Overlap::CancelRunning => "cancel",
     };
-    json!({
-        "id": id(&view.key), "namespace": view.key.namespace, "workflow": view.key.workflow,
-        "name": view.key.name, "kind": kind(view), "text": text(view), "timezone": zone(view),
-        "paused": view.row.paused, "catchup": !matches!(view.spec.catch_up, CatchUp::None { .. }),
-        "overlap": overlap, "next_at": view.next.filter(|at| at.0 > 0), "last": last, "spec": view.row.spec,
+    Trigger {
+        id: id(&view.key),
+        namespace: view.key.namespace.clone(),
+        workflow: view.key.workflow.clone(),
+        name: view.key.name.clone(),
+        kind: kind(view),
+        text: text(view),
+        timezone: zone(view),
+        paused: view.row.paused,
+        catchup: !matches!(view.spec.catch_up, CatchUp::None { .. }),
+        overlap,
+        next_at: view.next.filter(|at| at.0 > 0),
+        last,
+        spec: view.row.spec.clone(),
+    }
+}
+
+fn decision(object: &StoredObject) -> Option<Decision> {
+    let row: SlotRow = serde_json::from_value(object.value.clone()).ok()?;
+    let decision = match row.outcome {
+        SlotOutcome::Started => DecisionWord::Started,
+        SlotOutcome::Skipped if row.reason.starts_with("missed") => DecisionWord::Missed,
+        SlotOutcome::Skipped => DecisionWord::Skipped,
+        SlotOutcome::Queued => DecisionWord::Queued,
+        SlotOutcome::Failed => DecisionWord::Failed,
+    };
+    Some(Decision {
+        at: row.decided_at,
+        slot: Some(row.at),
+        through: row.through,
+        decision,
+        reason: row.reason,
+        run: row.run,
     })
 }
 
-fn decision(object: &StoredObject) -> Option<Value> {
-    let row: SlotRow = serde_json::from_value(object.value.clone()).ok()?;
-    let word = match row.outcome {
-        SlotOutcome::Started => "started",
-        SlotOutcome::Skipped if row.reason.starts_with("missed") => "missed",
-        SlotOutcome::Skipped => "skipped",
-        SlotOutcome::Queued => "queued",
-        SlotOutcome::Failed => "failed",
-    };
-    Some(json!({
-        "at": row.decided_at, "slot": row.at, "through": row.through, "decision": word,
-        "reason": row.reason, "run": row.run,
-    }))
-}
-
-async fn last_decision(state: &ApiState, key: &TriggerKey) -> Result<Option<Value>, ApiError> {
+async fn last_decision(state: &ApiState, key: &TriggerKey) -> Result<Option<Decision>, ApiError> {
     let (namespace, prefix) = (key.namespace.clone(), key.slot_key(""));
     let page = state
         .read(move |views| {
@@ -149,7 +215,7 @@ pub(crate) async fn of_workflow(
     state: &ApiState,
     namespace: &str,
     workflow: &str,
-) -> Result<Vec<Value>, ApiError> {
+) -> Result<Vec<Trigger>, ApiError> {
     let Some(triggers) = &state.triggers else { return Ok(Vec::new()) };
     let mut all = Vec::new();
     for view in triggers.list(Some(namespace)).await? {
@@ -160,7 +226,7 @@ pub(crate) async fn of_workflow(
     Ok(all)
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 struct Asked {
     workflow: Option<String>,
     kind: Option<String>,
@@ -174,7 +240,7 @@ async fn list(
     State(state): State<ApiState>,
     Query(place): Query<Place>,
     Query(asked): Query<Asked>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<List<Trigger>>, ApiError> {
     let namespace = place.namespace();
     let needle = asked.q.unwrap_or_default().to_lowercase();
     let fits: Vec<TriggerView> = state
@@ -193,7 +259,7 @@ async fn list(
         items.push(shown(view, last_decision(&state, &view.key).await?));
     }
     let next = (from + limit < fits.len()).then(|| (from + limit).to_string());
-    Ok(Json(json!({"items": items, "next": next, "total": fits.len()})))
+    Ok(Json(List { items, next, total: Some(fits.len() as u64) }))
 }
 
 async fn load(state: &ApiState, id: &str) -> Result<TriggerView, ApiError> {
@@ -207,21 +273,16 @@ async fn load(state: &ApiState, id: &str) -> Result<TriggerView, ApiError> {
 async fn detail(
     State(state): State<ApiState>,
     Path(id): Path<String>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Trigger>, ApiError> {
     let view = load(&state, &id).await?;
     Ok(Json(shown(&view, last_decision(&state, &view.key).await?)))
-}
-
-#[derive(Debug, Deserialize)]
-struct Change {
-    paused: bool,
 }
 
 async fn change(
     State(state): State<ApiState>,
     Path(id): Path<String>,
     Json(change): Json<Change>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Trigger>, ApiError> {
     state.triggers()?.set_paused(&key(&id)?, change.paused).await?;
     detail(State(state), Path(id)).await
 }
@@ -230,7 +291,7 @@ async fn change(
 async fn fire(
     State(state): State<ApiState>,
     Path(id): Path<String>,
-) -> Result<(StatusCode, Json<Value>), ApiError> {
+) -> Result<Created<Started>, ApiError> {
     let view = load(&state, &id).await?;
     let (namespace, name) = (view.key.namespace.clone(), view.key.workflow.clone());
     let stored = state
@@ -274,20 +335,14 @@ async fn fire(
     }));
     state.handle.submit(command).await?;
     let row = crate::runs::load(&state, run).await?;
-    Ok((StatusCode::CREATED, Json(json!({"id": run, "state": row.state}))))
-}
-
-#[derive(Debug, Deserialize)]
-struct Paging {
-    cursor: Option<String>,
-    limit: Option<u32>,
+    Ok(Created(Started { id: run, state: row.state }))
 }
 
 async fn decisions(
     State(state): State<ApiState>,
     Path(id): Path<String>,
     Query(paging): Query<Paging>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<List<Decision>>, ApiError> {
     let key = key(&id)?;
     let prefix = key.slot_key("");
     let page = state
@@ -298,15 +353,14 @@ async fn decisions(
                 prefix: &prefix,
                 descending: true,
                 cursor: paging.cursor.as_deref(),
-                limit: paging.limit.unwrap_or(50).clamp(1, 500),
+                limit: paging.limit(50, 500),
             })
         })
         .await?;
-    let items: Vec<Value> = page.items.iter().filter_map(decision).collect();
-    Ok(Json(json!({"items": items, "next": page.next})))
+    Ok(Json(List::new(page.items.iter().filter_map(decision).collect(), page.next)))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 struct UpcomingAsked {
     limit: Option<usize>,
 }

@@ -1,85 +1,197 @@
 //! Rows as clients see them.
 
-use kobza_model::{RunRow, TaskId, TaskRow, TaskState, Timestamp};
-use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+
+use kobza_model::{Cause, RunId, RunRow, RunState, TaskId, TaskRow, TaskState, Timestamp};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::{Map, Value};
 
 use crate::shape::Paths;
 
 /// What a bar in a list shows of a run.
-pub(crate) fn bar(run: &RunRow) -> Value {
-    json!({
-        "id": run.run,
-        "state": run.state,
-        "created_at": run.created_at,
-        "started_at": run.started_at,
-        "ended_at": run.ended_at,
-        "trigger": run.trigger,
-        "version": run.version,
-        "interval_start": run.interval_start,
-        "interval_end": run.interval_end,
-        "partition": run.partition,
-    })
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub(crate) struct RunBar {
+    pub(crate) id: RunId,
+    pub(crate) state: RunState,
+    pub(crate) created_at: Timestamp,
+    pub(crate) started_at: Option<Timestamp>,
+    pub(crate) ended_at: Option<Timestamp>,
+    /// How it came to be: `api`, `schedule`, `backfill`, `asset`, `task`, ...
+    pub(crate) trigger: String,
+    /// Content hash of the workflow's version, in hexadecimal.
+    pub(crate) version: String,
+    pub(crate) interval_start: Option<Timestamp>,
+    pub(crate) interval_end: Option<Timestamp>,
+    pub(crate) partition: Option<String>,
+}
+
+/// A number of tasks for each state; states without tasks are left out.
+pub(crate) type ByState = BTreeMap<TaskState, u64>;
+
+/// A run.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub(crate) struct Run {
+    #[serde(flatten)]
+    pub(crate) bar: RunBar,
+    pub(crate) namespace: String,
+    pub(crate) workflow: String,
+    pub(crate) dialect: String,
+    /// Why it is in its state.
+    pub(crate) cause: Cause,
+    pub(crate) message: Option<String>,
+    pub(crate) params: Value,
+    /// Unique within the workflow, where it is given.
+    pub(crate) key: Option<String>,
+    /// Texts by name.
+    pub(crate) labels: Map<String, Value>,
+    /// The task that started it.
+    #[serde(serialize_with = "as_text_if")]
+    pub(crate) parent: Option<TaskId>,
+    pub(crate) priority: i32,
+    /// How often it was reopened after its end.
+    pub(crate) generation: u32,
+    /// Tasks by state.
+    pub(crate) counts: ByState,
+    /// Tasks in all.
+    pub(crate) total: u64,
+    pub(crate) note: Option<String>,
+    /// The backfill that made it.
+    pub(crate) backfill: Option<String>,
+    /// Its tasks come from outside.
+    pub(crate) open: bool,
+}
+
+pub(crate) fn bar(run: &RunRow) -> RunBar {
+    RunBar {
+        id: run.run,
+        state: run.state,
+        created_at: run.created_at,
+        started_at: run.started_at,
+        ended_at: run.ended_at,
+        trigger: run.trigger.clone(),
+        version: run.version.clone(),
+        interval_start: run.interval_start,
+        interval_end: run.interval_end,
+        partition: run.partition.clone(),
+    }
 }
 
 /// A run whole.
-pub(crate) fn run(run: &RunRow) -> Value {
-    let mut counts = Map::new();
-    let mut total = 0u64;
+pub(crate) fn run(run: &RunRow) -> Run {
+    let mut counts = ByState::new();
     for (state, count) in TaskState::ALL.iter().zip(&run.counts) {
         if *count > 0 {
-            counts.insert(state.as_str().to_owned(), (*count).into());
-            total += u64::from(*count);
+            counts.insert(*state, u64::from(*count));
         }
     }
-    let mut value = bar(run);
-    let labels = if run.labels.is_null() { json!({}) } else { run.labels.clone() };
-    let more = json!({
-        "namespace": run.namespace,
-        "workflow": run.workflow,
-        "dialect": run.dialect,
-        "cause": run.cause,
-        "message": run.message.as_ref().or(run.stop.as_ref()),
-        "params": run.params,
-        "key": run.key,
-        "labels": labels,
-        "parent": run.parent.map(|p| p.to_string()),
-        "priority": run.priority,
-        "generation": run.generation,
-        "counts": counts,
-        "total": total,
-        "note": run.extra.get("note"),
-        "backfill": run.labels.get("backfill").or_else(|| run.extra.get("backfill")),
-        "open": run.extra.get("open").and_then(Value::as_bool).unwrap_or(run.dialect == "luigi"),
-    });
-    merge(&mut value, more);
-    value
-}
-
-/// Adds the fields of an object to another.
-pub(crate) fn merge(value: &mut Value, more: Value) {
-    if let (Value::Object(value), Value::Object(more)) = (value, more) {
-        value.extend(more);
+    let word = |value: &Value| match value {
+        Value::Null => None,
+        Value::String(text) => Some(text.clone()),
+        other => Some(other.to_string()),
+    };
+    Run {
+        bar: bar(run),
+        namespace: run.namespace.clone(),
+        workflow: run.workflow.clone(),
+        dialect: run.dialect.clone(),
+        cause: run.cause,
+        message: run.message.clone().or_else(|| run.stop.clone()),
+        params: run.params.clone(),
+        key: run.key.clone(),
+        labels: run.labels.as_object().cloned().unwrap_or_default(),
+        parent: run.parent,
+        priority: run.priority,
+        generation: run.generation,
+        total: counts.values().sum(),
+        counts,
+        note: run.extra.get("note").and_then(word),
+        backfill: run.labels.get("backfill").or_else(|| run.extra.get("backfill")).and_then(word),
+        open: run.extra.get("open").and_then(Value::as_bool).unwrap_or(run.dialect == "luigi"),
     }
 }
 
 /// Which task.
-pub(crate) fn brief(task: &TaskRow, run: &RunRow, paths: &Paths) -> Value {
-    json!({
-        "id": TaskId { run: task.run, task: task.task }.to_string(),
-        "run": task.run,
-        "workflow": run.workflow,
-        "name": task.name,
-        "path": paths.path(task),
-        "map_index": task.index,
-        "state": task.state,
-        "attempt": task.attempt,
-    })
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub(crate) struct TaskBrief {
+    #[serde(serialize_with = "as_text")]
+    pub(crate) id: TaskId,
+    pub(crate) run: RunId,
+    pub(crate) workflow: String,
+    pub(crate) name: String,
+    /// Its place: `group/name`.
+    pub(crate) path: String,
+    /// Its place in a mapped task's list.
+    pub(crate) map_index: Option<u32>,
+    pub(crate) state: TaskState,
+    /// Attempts begun, from 1; 0 before the first.
+    pub(crate) attempt: u32,
+}
+
+pub(crate) fn as_text<T: std::fmt::Display, S: serde::Serializer>(
+    value: &T,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
+
+pub(crate) fn as_text_if<T: std::fmt::Display, S: serde::Serializer>(
+    value: &Option<T>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => serializer.collect_str(value),
+        None => serializer.serialize_none(),
+    }
+}
+
+/// A task as it appears in lists.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub(crate) struct Task {
+    #[serde(flatten)]
+    pub(crate) brief: TaskBrief,
+    pub(crate) namespace: String,
+    /// `python`, `shell`, `hook`, ...
+    pub(crate) kind: String,
+    /// Path of its group.
+    pub(crate) group: Option<String>,
+    /// It stands for the instances of a mapped task.
+    pub(crate) summary: bool,
+    pub(crate) cause: Cause,
+    pub(crate) message: Option<String>,
+    pub(crate) exit_code: Option<i32>,
+    pub(crate) priority: i32,
+    pub(crate) created_at: Timestamp,
+    pub(crate) ready_at: Option<Timestamp>,
+    pub(crate) started_at: Option<Timestamp>,
+    pub(crate) ended_at: Option<Timestamp>,
+    /// When it is tried, or looked at, again.
+    pub(crate) due_at: Option<Timestamp>,
+    /// Name of a mapped instance.
+    pub(crate) label: Option<String>,
+}
+
+pub(crate) fn task_id(task: &TaskRow) -> TaskId {
+    TaskId { run: task.run, task: task.task }
+}
+
+/// Which task.
+pub(crate) fn brief(task: &TaskRow, run: &RunRow, paths: &Paths) -> TaskBrief {
+    TaskBrief {
+        id: task_id(task),
+        run: task.run,
+        workflow: run.workflow.clone(),
+        name: task.name.clone(),
+        path: paths.path(task),
+        map_index: task.index,
+        state: task.state,
+        attempt: task.attempt,
+    }
 }
 
 /// A task as it appears in lists. `offset`: wall time minus engine time, in microseconds.
-pub(crate) fn task(task: &TaskRow, run: &RunRow, paths: &Paths, offset: i64) -> Value {
+pub(crate) fn task(task: &TaskRow, run: &RunRow, paths: &Paths, offset: i64) -> Task {
     let place = paths.of(task);
-    let mut value = brief(task, run, paths);
     let waits = matches!(
         task.state,
         TaskState::RetryWait | TaskState::Deferred | TaskState::Rescheduled | TaskState::Suspended
@@ -90,27 +202,30 @@ pub(crate) fn task(task: &TaskRow, run: &RunRow, paths: &Paths, offset: i64) -> 
         Some(place) => place.kind.as_str(),
         None => "task",
     };
-    let group = place.and_then(|p| p.within).map(|p| paths.shape.places[p].path.clone());
-    merge(
-        &mut value,
-        json!({
-            "namespace": run.namespace,
-            "kind": kind,
-            "group": group,
-            "summary": task.summary,
-            "cause": task.cause,
-            "message": task.message,
-            "exit_code": task.exit_code,
-            "priority": task.priority,
-            "created_at": task.created_at,
-            "ready_at": task.ready_at,
-            "started_at": task.started_at,
-            "ended_at": task.ended_at,
-            "due_at": due,
-            "label": task.extra.get("label"),
-        }),
-    );
-    value
+    Task {
+        brief: brief(task, run, paths),
+        namespace: run.namespace.clone(),
+        kind: kind.to_owned(),
+        group: place.and_then(|p| p.within).map(|p| paths.shape.places[p].path.clone()),
+        summary: task.summary,
+        cause: task.cause,
+        message: task.message.clone(),
+        exit_code: task.exit_code,
+        priority: task.priority,
+        created_at: task.created_at,
+        ready_at: task.ready_at,
+        started_at: task.started_at,
+        ended_at: task.ended_at,
+        due_at: due,
+        label: task.extra.get("label").and_then(Value::as_str).map(str::to_owned),
+    }
+}
+
+/// Adds the fields of an object to another.
+pub(crate) fn merge(value: &mut Value, more: Value) {
+    if let (Value::Object(value), Value::Object(more)) = (value, more) {
+        value.extend(more);
+    }
 }
 
 /// How bad a state is, for the one word that stands for many tasks.
@@ -137,7 +252,7 @@ fn badness(state: TaskState) -> u8 {
 /// Tasks by state, and the state that stands for them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Counts {
-    by_state: std::collections::BTreeMap<TaskState, u64>,
+    by_state: ByState,
 }
 
 impl Counts {
@@ -157,12 +272,8 @@ impl Counts {
         self.by_state.get(&state).copied().unwrap_or(0)
     }
 
-    pub(crate) fn json(&self) -> Value {
-        self.by_state
-            .iter()
-            .map(|(s, n)| (s.as_str().to_owned(), Value::from(*n)))
-            .collect::<Map<_, _>>()
-            .into()
+    pub(crate) fn by_state(&self) -> ByState {
+        self.by_state.clone()
     }
 }
 

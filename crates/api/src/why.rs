@@ -1,19 +1,21 @@
 //! Why a task waits, or ended as it did.
 
-use axum::extract::{Path, State};
-use axum::{Json, Router, routing::get};
+use axum::extract::State;
 use kobza_model::{Cause, RunRow, RunState, TaskId, TaskRow, TaskState, Timestamp};
 use serde_json::{Value, json};
 
+use crate::auth::Role::Viewer;
 use crate::error::ApiError;
+use crate::extract::{Json, Path};
 use crate::graph::fold;
 use crate::runs::load;
 use crate::shape::Paths;
 use crate::state::ApiState;
+use crate::table::{Routes, Space};
 use crate::tasks::{load_task, task_id};
 
-pub(crate) fn routes() -> Router<ApiState> {
-    Router::new().route("/tasks/{id}/why", get(why))
+pub(crate) fn routes() -> Routes {
+    Routes::new().get("/tasks/{id}/why", (Viewer, Space::Run), "Why it waits or ended so", why)
 }
 
 struct Reason {

@@ -1,35 +1,45 @@
 //! Workflows and their versions; starting runs.
 
-use axum::body::Bytes;
-use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, StatusCode, header};
-use axum::routing::{get, post};
-use axum::{Json, Router};
-use kobza_engine::{Command, StartRun};
-use kobza_model::{RunId, Timestamp, Workflow};
-use kobza_runtime::Submission;
-use kobza_store::{WorkflowFilter, Write};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use axum::extract::State;
+use kobza_engine::{Command, StartRun};
+use kobza_model::{RunId, RunState, Timestamp, Workflow as Definition};
+use kobza_runtime::Submission;
+use kobza_store::{StoredWorkflow, Views, WorkflowFilter, Write, kinds};
+use kobza_triggers::service::TriggerView;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use crate::auth::Role::{Editor, Operator, Viewer};
 use crate::error::{ApiError, Problem};
+use crate::extract::{Created, Given, Json, List, NoContent, Paging, Path, Query, Source};
 use crate::state::ApiState;
-use crate::view::bar;
+use crate::table::{Routes, Space};
+use crate::triggers::Trigger;
+use crate::view::{RunBar, bar};
 
 pub(crate) const DEFAULT_NAMESPACE: &str = "default";
 
-pub(crate) fn routes() -> Router<ApiState> {
-    Router::new()
-        .route("/workflows", get(list).post(put))
-        .route("/workflows/{name}", get(detail).patch(change).delete(remove))
-        .route("/workflows/{name}/versions", get(versions))
-        .route("/workflows/{name}/versions/{version}", get(version))
-        .route("/workflows/{name}/runs", post(start))
+pub(crate) fn routes() -> Routes {
+    let space = Space::Query;
+    Routes::new()
+        .get("/workflows", (Viewer, space), "Workflows", list)
+        .post("/workflows", (Editor, space), "Store a definition", put)
+        .get("/workflows/{name}", (Viewer, space), "A workflow", detail)
+        .patch("/workflows/{name}", (Operator, space), "Pause or resume a workflow", change)
+        .delete("/workflows/{name}", (Editor, space), "Delete a workflow", remove)
+        .get("/workflows/{name}/versions", (Viewer, space), "Versions", versions)
+        .get("/workflows/{name}/versions/{version}", (Viewer, space), "A version", version)
+        .get("/workflows/{name}/diff", (Viewer, space), "What a version changed", diff)
+        .post("/workflows/{name}/runs", (Operator, space), "Start a run", start)
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 pub(crate) struct Place {
+    /// `default` when absent.
     pub(crate) namespace: Option<String>,
 }
 
@@ -39,23 +49,123 @@ impl Place {
     }
 }
 
-#[derive(Debug, Deserialize)]
+/// How a workflow's file could not be read; its last good version stays in force.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub(crate) struct WorkflowError {
+    pub(crate) message: String,
+    pub(crate) line: Option<u32>,
+    pub(crate) column: Option<u32>,
+    pub(crate) at: Timestamp,
+}
+
+/// A workflow.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub(crate) struct Workflow {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    /// `native`, `argo`, `luigi`, ...
+    pub(crate) dialect: String,
+    /// Content hash of the current version.
+    pub(crate) version: String,
+    pub(crate) description: Option<String>,
+    pub(crate) tags: Vec<String>,
+    /// Its triggers start nothing.
+    pub(crate) paused: bool,
+    pub(crate) task_count: u64,
+    pub(crate) created_at: Timestamp,
+    pub(crate) updated_at: Timestamp,
+    pub(crate) error: Option<WorkflowError>,
+    /// Its triggers in short.
+    pub(crate) schedule: Option<String>,
+    pub(crate) next_run_at: Option<Timestamp>,
+    /// Runs that have not ended.
+    pub(crate) active_runs: u64,
+    /// The newest, oldest first.
+    pub(crate) last_runs: Vec<RunBar>,
+}
+
+/// A value and how many have it.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Facet {
+    value: String,
+    count: u64,
+}
+
+/// What there is in the whole namespace.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Facets {
+    tags: Vec<Facet>,
+    dialects: Vec<Facet>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Workflows {
+    #[serde(flatten)]
+    list: List<Workflow>,
+    /// On the first page only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    facets: Option<Facets>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
 struct Asked {
+    /// `default` when absent.
     namespace: Option<String>,
+    /// Part of the name.
     q: Option<String>,
+    /// Has all of these tags, separated by commas.
     tag: Option<String>,
     dialect: Option<String>,
     paused: Option<bool>,
+    /// States of the last run, separated by commas.
     state: Option<String>,
+    /// Whether its file could not be read.
+    error: Option<bool>,
+    /// `name`, `-updated_at`, `next_run_at` or `-last_run_at`: the order within a page.
     sort: Option<String>,
-    cursor: Option<String>,
-    limit: Option<u32>,
+}
+
+/// Files that could not be read, by the name of the workflow.
+fn import_errors(
+    views: &dyn Views,
+    namespace: &str,
+) -> Result<BTreeMap<String, WorkflowError>, kobza_store::ViewError> {
+    let mut all = BTreeMap::new();
+    let mut cursor: Option<String> = None;
+    loop {
+        let page = views.list_objects(&kobza_store::ObjectQuery {
+            kind: kinds::IMPORT_ERROR,
+            namespace: Some(namespace),
+            cursor: cursor.as_deref(),
+            limit: 1000,
+            ..Default::default()
+        })?;
+        for object in page.items {
+            let number = |field: &str| {
+                object.value.get(field).and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok())
+            };
+            let text = |field: &str| object.value.get(field).and_then(Value::as_str);
+            let error = WorkflowError {
+                message: text("message").unwrap_or_default().to_owned(),
+                line: number("line"),
+                column: number("column"),
+                at: object.updated_at,
+            };
+            let name = text("workflow").unwrap_or(&object.key).to_owned();
+            all.insert(name, error);
+        }
+        match page.next {
+            Some(next) => cursor = Some(next),
+            None => return Ok(all),
+        }
+    }
 }
 
 async fn list(
     State(state): State<ApiState>,
     Query(asked): Query<Asked>,
-) -> Result<Json<Value>, ApiError> {
+    Query(paging): Query<Paging>,
+) -> Result<Json<Workflows>, ApiError> {
     let filter = WorkflowFilter {
         namespaces: vec![asked.namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned())],
         search: asked.q,
@@ -64,61 +174,72 @@ async fn list(
         paused: asked.paused,
         last_runs: 20,
     };
-    let limit = asked.limit.unwrap_or(50).clamp(1, 500);
+    let limit = paging.limit(50, 500);
     let triggers = match &state.triggers {
         Some(service) => service.list(filter.namespaces.first().map(String::as_str)).await?,
         None => Vec::new(),
     };
-    let (shapes, first) = (state.shapes.clone(), asked.cursor.is_none());
+    let (shapes, first) = (state.shapes.clone(), paging.cursor.is_none());
     let value = state
         .read(move |views| {
-            let page = views.list_workflows(&filter, asked.cursor.as_deref(), limit)?;
+            let page = views.list_workflows(&filter, paging.cursor.as_deref(), limit)?;
+            let mut errors = match filter.namespaces.first() {
+                Some(namespace) => import_errors(views, namespace)?,
+                None => BTreeMap::new(),
+            };
             let mut items = Vec::new();
-            for w in &page.items {
+            for w in page.items {
                 let last = w.last_runs.first().map(|r| r.state.as_str());
                 if asked.state.as_deref().is_some_and(|s| !s.split(',').any(|s| Some(s) == last)) {
                     continue;
                 }
-                let shape = shapes.get(views, &w.namespace, &w.name, &w.version)?;
-                let own: Vec<_> = triggers.iter().filter(|t| t.key.workflow == w.name).collect();
-                let active: u64 =
-                    w.totals.iter().filter(|(s, _)| !s.is_finished()).map(|(_, n)| *n).sum();
-                items.push(json!({
-                    "namespace": w.namespace, "name": w.name, "dialect": w.dialect,
-                    "version": w.version, "description": w.description, "tags": w.tags,
-                    "paused": w.paused, "task_count": shape.map_or(0, |s| s.task_count()),
-                    "created_at": w.updated_at, "updated_at": w.updated_at, "error": null,
-                    "schedule": schedule(&own), "next_run_at": next_run(&own),
-                    "active_runs": active,
-                    "last_runs": w.last_runs.iter().rev().map(bar).collect::<Vec<_>>(),
-                }));
-            }
-            let key = |v: &Value, field: &str| v[field].as_str().unwrap_or_default().to_owned();
-            match asked.sort.as_deref() {
-                Some("-updated_at") => {
-                    items.sort_by_key(|v| std::cmp::Reverse(key(v, "updated_at")))
+                let error = errors.remove(&w.name);
+                if asked.error.is_some_and(|wanted| wanted != error.is_some()) {
+                    continue;
                 }
-                Some("next_run_at") => items.sort_by_key(|v| {
-                    let at = key(v, "next_run_at");
-                    (at.is_empty(), at)
-                }),
-                Some("-last_run_at") => items.sort_by_key(|v| {
-                    let last = v["last_runs"].as_array().and_then(|l| l.last());
-                    std::cmp::Reverse(last.map(|r| key(r, "created_at")).unwrap_or_default())
-                }),
+                let shape = shapes.get(views, &w.namespace, &w.name, &w.version)?;
+                let own: Vec<&TriggerView> =
+                    triggers.iter().filter(|t| t.key.workflow == w.name).collect();
+                items.push(Workflow {
+                    task_count: shape.map_or(0, |s| s.task_count() as u64),
+                    created_at: w.updated_at,
+                    updated_at: w.updated_at,
+                    error,
+                    schedule: schedule(&own),
+                    next_run_at: next_run(&own),
+                    active_runs: w
+                        .totals
+                        .iter()
+                        .filter(|(s, _)| !s.is_finished())
+                        .map(|(_, n)| *n)
+                        .sum(),
+                    last_runs: w.last_runs.iter().rev().map(bar).collect(),
+                    namespace: w.namespace,
+                    name: w.name,
+                    dialect: w.dialect,
+                    version: w.version,
+                    description: w.description,
+                    tags: w.tags,
+                    paused: w.paused,
+                });
+            }
+            match asked.sort.as_deref() {
+                Some("-updated_at") => items.sort_by_key(|w| std::cmp::Reverse(w.updated_at)),
+                Some("next_run_at") => {
+                    items.sort_by_key(|w| (w.next_run_at.is_none(), w.next_run_at));
+                }
+                Some("-last_run_at") => items
+                    .sort_by_key(|w| std::cmp::Reverse(w.last_runs.last().map(|r| r.created_at))),
                 _ => {}
             }
-            let mut value = json!({"items": items, "next": page.next});
-            if first {
-                value["facets"] = facets(views, &filter.namespaces)?;
-            }
-            Ok(value)
+            let facets = if first { Some(facets(views, &filter.namespaces)?) } else { None };
+            Ok(Workflows { list: List::new(items, page.next), facets })
         })
         .await?;
     Ok(Json(value))
 }
 
-fn schedule(triggers: &[&kobza_triggers::service::TriggerView]) -> Option<String> {
+fn schedule(triggers: &[&TriggerView]) -> Option<String> {
     let texts: Vec<String> = triggers
         .iter()
         .map(|t| match crate::triggers::zone(t) {
@@ -129,16 +250,12 @@ fn schedule(triggers: &[&kobza_triggers::service::TriggerView]) -> Option<String
     (!texts.is_empty()).then(|| texts.join(", "))
 }
 
-fn next_run(triggers: &[&kobza_triggers::service::TriggerView]) -> Option<Timestamp> {
+fn next_run(triggers: &[&TriggerView]) -> Option<Timestamp> {
     triggers.iter().filter_map(|t| t.next).filter(|at| at.0 > 0).min()
 }
 
 /// Tags and dialects of a namespace with how many workflows have them.
-fn facets(
-    views: &dyn kobza_store::Views,
-    namespaces: &[String],
-) -> Result<Value, kobza_store::ViewError> {
-    use std::collections::BTreeMap;
+fn facets(views: &dyn Views, namespaces: &[String]) -> Result<Facets, kobza_store::ViewError> {
     let (mut tags, mut dialects): (BTreeMap<String, u64>, BTreeMap<String, u64>) =
         Default::default();
     let filter = WorkflowFilter { namespaces: namespaces.to_vec(), ..Default::default() };
@@ -156,30 +273,39 @@ fn facets(
             None => break,
         }
     }
-    let list = |map: BTreeMap<String, u64>| -> Vec<Value> {
-        map.into_iter().map(|(value, count)| json!({"value": value, "count": count})).collect()
+    let list = |map: BTreeMap<String, u64>| -> Vec<Facet> {
+        map.into_iter().map(|(value, count)| Facet { value, count }).collect()
     };
-    Ok(json!({"tags": list(tags), "dialects": list(dialects)}))
+    Ok(Facets { tags: list(tags), dialects: list(dialects) })
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 struct PutAsked {
+    /// Stands above the definition's own; `default` when neither says one.
     namespace: Option<String>,
+    /// Only check.
     dry_run: Option<bool>,
+}
+
+/// A definition that was stored, or could be.
+#[derive(Debug, Serialize, JsonSchema)]
+struct StoredDefinition {
+    name: String,
+    namespace: String,
+    version: String,
+    /// It is not the version that was current before.
+    created: bool,
+    /// Things that may be mistakes.
+    warnings: Vec<Problem>,
 }
 
 /// Stores a definition (YAML or JSON body) as a new version, unless it is the current one.
 async fn put(
     State(state): State<ApiState>,
     Query(asked): Query<PutAsked>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Result<(StatusCode, Json<Value>), ApiError> {
-    let json_body = headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|v| v.to_str().ok())
-        .is_some_and(|kind| kind.contains("json"));
-    let file = if json_body { "body.json" } else { "body.yaml" };
+    Source { json, text: body }: Source,
+) -> Result<Created<StoredDefinition>, ApiError> {
+    let file = if json { "body.json" } else { "body.yaml" };
     let catalog = state.catalog.clone();
     let source = body.clone();
     let parsed = tokio::task::spawn_blocking(move || catalog.parse(&source, file))
@@ -206,6 +332,7 @@ async fn put(
         };
         ApiError::invalid(errors.into_iter().map(problem).collect())
     })?;
+    let warnings = definition.warnings.clone();
     if !asked.dry_run.unwrap_or(false) {
         let triggers = definition.workflow.triggers.clone();
         let submission = put_submission(
@@ -219,11 +346,11 @@ async fn put(
             service.set_workflow(&namespace, &name, &triggers).await?;
         }
     }
-    Ok((StatusCode::CREATED, Json(json!({"name": name, "version": version, "created": created}))))
+    Ok(Created(StoredDefinition { name, namespace, version, created, warnings }))
 }
 
 /// Content hash of a definition: its version.
-pub(crate) fn version_of(workflow: &Workflow) -> Result<String, ApiError> {
+pub(crate) fn version_of(workflow: &Definition) -> Result<String, ApiError> {
     workflow
         .content_hash()
         .map_err(|e| ApiError::bad(format!("the definition cannot be stored: {e}")))
@@ -254,54 +381,79 @@ fn put_submission(
     Submission { commands, writes: vec![write] }
 }
 
+/// A workflow with its definition.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct WorkflowDetail {
+    #[serde(flatten)]
+    workflow: Workflow,
+    /// JSON Schema of its parameters.
+    params: Value,
+    /// Parameters of its last run.
+    last_params: Value,
+    source: Option<String>,
+    /// `yaml`, `json` or `python`.
+    language: &'static str,
+    timezone: Option<String>,
+    triggers: Vec<Trigger>,
+    /// Assets that its tasks publish.
+    produces: Vec<String>,
+    /// Assets that its tasks read.
+    consumes: Vec<String>,
+    max_active_runs: Option<u32>,
+    timeout_ms: Option<u64>,
+}
+
 async fn detail(
     State(state): State<ApiState>,
     Path(name): Path<String>,
     Query(place): Query<Place>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<WorkflowDetail>, ApiError> {
     let namespace = place.namespace();
     let stored =
         state.store.workflow(&namespace, &name, None)?.ok_or_else(|| no_workflow(&name))?;
-    let workflow = &stored.workflow;
     let filter = kobza_store::RunFilter {
         namespaces: vec![namespace.clone()],
         workflow: Some(name.clone()),
         ..Default::default()
     };
-    let runs = state.read(move |v| v.list_runs(&filter, None, 20)).await?;
+    let space = namespace.clone();
+    let (runs, mut errors) = state
+        .read(move |v| Ok((v.list_runs(&filter, None, 20)?.items, import_errors(v, &space)?)))
+        .await?;
     let triggers = crate::triggers::of_workflow(&state, &namespace, &name).await?;
-    let shape = crate::shape::Shape::new(workflow.clone());
+    let shape = crate::shape::Shape::new(stored.workflow.clone());
     let (produces, consumes) = shape.assets();
-    let text = |t: &Value, field: &str| t[field].as_str().map(str::to_owned);
-    let next = triggers.iter().filter_map(|t| text(t, "next_at")).min();
-    let schedules: Vec<String> = triggers.iter().filter_map(|t| text(t, "text")).collect();
-    Ok(Json(json!({
-        "task_count": shape.task_count(),
-        "error": null,
-        "schedule": (!schedules.is_empty()).then(|| schedules.join(", ")),
-        "next_run_at": next,
-        "active_runs": runs.items.iter().filter(|r| !r.state.is_finished()).count(),
-        "last_params": runs.items.first().map(|r| &r.params),
-        "language": language(stored.source.as_deref()),
-        "timezone": triggers.iter().find_map(|t| text(t, "timezone")),
-        "produces": produces,
-        "consumes": consumes,
-        "namespace": namespace,
-        "name": name,
-        "dialect": workflow.dialect,
-        "version": stored.version,
-        "description": workflow.description,
-        "tags": workflow.tags,
-        "paused": stored.paused,
-        "created_at": stored.created_at,
-        "updated_at": stored.created_at,
-        "params": workflow.params,
-        "source": stored.source,
-        "max_active_runs": workflow.max_active_runs,
-        "timeout_ms": workflow.timeout_ms,
-        "triggers": triggers,
-        "last_runs": runs.items.iter().rev().map(bar).collect::<Vec<_>>(),
-    })))
+    let schedules: Vec<String> = triggers.iter().map(|t| t.text.clone()).collect();
+    let StoredWorkflow { version, workflow, source, created_at, paused } = stored;
+    Ok(Json(WorkflowDetail {
+        params: workflow.params.clone(),
+        last_params: runs.first().map_or(Value::Null, |r| r.params.clone()),
+        language: language(source.as_deref()),
+        source,
+        timezone: triggers.iter().find_map(|t| t.timezone.clone()),
+        produces: produces.into_iter().collect(),
+        consumes: consumes.into_iter().collect(),
+        max_active_runs: workflow.max_active_runs,
+        timeout_ms: workflow.timeout_ms,
+        workflow: Workflow {
+            task_count: shape.task_count() as u64,
+            error: errors.remove(&name),
+            schedule: (!schedules.is_empty()).then(|| schedules.join(", ")),
+            next_run_at: triggers.iter().filter_map(|t| t.next_at).min(),
+            active_runs: runs.iter().filter(|r| !r.state.is_finished()).count() as u64,
+            last_runs: runs.iter().rev().map(bar).collect(),
+            namespace,
+            name,
+            dialect: workflow.dialect.clone(),
+            version,
+            description: workflow.description.clone(),
+            tags: workflow.tags.clone(),
+            paused,
+            created_at,
+            updated_at: created_at,
+        },
+        triggers,
+    }))
 }
 
 pub(crate) fn no_workflow(name: &str) -> ApiError {
@@ -309,9 +461,10 @@ pub(crate) fn no_workflow(name: &str) -> ApiError {
         .hint("names are exact; `GET /api/v1/workflows` lists them")
 }
 
-#[derive(Debug, Deserialize)]
-struct Change {
-    paused: bool,
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "Pausing")]
+pub(crate) struct Change {
+    pub(crate) paused: bool,
 }
 
 async fn change(
@@ -319,7 +472,7 @@ async fn change(
     Path(name): Path<String>,
     Query(place): Query<Place>,
     Json(change): Json<Change>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<WorkflowDetail>, ApiError> {
     let namespace = place.namespace();
     state.store.workflow(&namespace, &name, None)?.ok_or_else(|| no_workflow(&name))?;
     let write = Write::PauseWorkflow {
@@ -338,7 +491,7 @@ async fn remove(
     State(state): State<ApiState>,
     Path(name): Path<String>,
     Query(place): Query<Place>,
-) -> Result<StatusCode, ApiError> {
+) -> Result<NoContent, ApiError> {
     let namespace = place.namespace();
     state.store.workflow(&namespace, &name, None)?.ok_or_else(|| no_workflow(&name))?;
     let write = Write::DeleteWorkflow { namespace: namespace.clone(), name: name.clone() };
@@ -346,40 +499,66 @@ async fn remove(
     if let Some(service) = &state.triggers {
         service.set_workflow(&namespace, &name, &Value::Null).await?;
     }
-    Ok(StatusCode::NO_CONTENT)
+    Ok(NoContent)
+}
+
+/// A version in a list.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Version {
+    version: String,
+    created_at: Timestamp,
+    current: bool,
+    /// How many runs it has had, where that is known.
+    runs: Option<u64>,
 }
 
 async fn versions(
     State(state): State<ApiState>,
     Path(name): Path<String>,
     Query(place): Query<Place>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<List<Version>>, ApiError> {
     let namespace = place.namespace();
     let asked = name.clone();
     let versions = state.read(move |v| v.workflow_versions(&namespace, &asked)).await?;
     if versions.is_empty() {
         return Err(no_workflow(&name));
     }
-    let items: Vec<Value> = versions
-        .iter()
-        .map(|v| json!({"version": v.version, "created_at": v.created_at, "current": v.current}))
+    let items = versions
+        .into_iter()
+        .map(|v| Version {
+            version: v.version,
+            created_at: v.created_at,
+            current: v.current,
+            runs: None,
+        })
         .collect();
-    Ok(Json(json!({"items": items, "next": null})))
+    Ok(Json(List::whole(items)))
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// What starts a run. All of it may be left out.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
 struct StartBody {
-    #[serde(default)]
-    params: Value,
+    /// Checked against the workflow's schema; defaults are filled in.
+    params: Map<String, Value>,
+    /// Unique within the workflow: a second run with it is refused with 409.
     key: Option<String>,
+    /// Content hash; the current version when absent.
     version: Option<String>,
     partition: Option<String>,
+    /// Given together with `interval_end`.
     interval_start: Option<Timestamp>,
     interval_end: Option<Timestamp>,
-    #[serde(default)]
-    labels: Value,
+    /// Texts by name.
+    labels: Option<BTreeMap<String, String>>,
     note: Option<String>,
+}
+
+/// A new run.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Started {
+    pub(crate) id: RunId,
+    pub(crate) state: RunState,
 }
 
 /// Starts a run; answers once it is durable.
@@ -387,32 +566,17 @@ async fn start(
     State(state): State<ApiState>,
     Path(name): Path<String>,
     Query(place): Query<Place>,
-    body: Bytes,
-) -> Result<(StatusCode, Json<Value>), ApiError> {
-    let body: StartBody = if body.is_empty() {
-        StartBody::default()
-    } else {
-        serde_json::from_slice(&body).map_err(|e| {
-            ApiError::bad(format!("the body is not what starts a run: {e}"))
-                .hint("send {\"params\": {...}}")
-        })?
-    };
+    Given(body): Given<StartBody>,
+) -> Result<Created<Started>, ApiError> {
+    if body.interval_start.is_some() != body.interval_end.is_some() {
+        return Err(ApiError::bad("interval_start and interval_end come together"));
+    }
     let namespace = place.namespace();
     let stored = state
         .store
         .workflow(&namespace, &name, body.version.as_deref())?
         .ok_or_else(|| no_workflow(&name))?;
-    let params = checked(&state, &stored.workflow, body.params)?;
-    if !(body.labels.is_null() || body.labels.is_object()) {
-        return Err(ApiError::invalid(vec![Problem {
-            path: "labels".to_owned(),
-            message: "labels are an object of texts".to_owned(),
-            hint: None,
-            file: None,
-            line: None,
-            column: None,
-        }]));
-    }
+    let params = checked(&state, &stored.workflow, body.params.into())?;
     if let Some(key) = &body.key {
         kobza_model::validate_name(key).map_err(|e| ApiError::bad(format!("key: {e}")))?;
     }
@@ -427,7 +591,7 @@ async fn start(
         trigger: "api".to_owned(),
         interval: body.interval_start.zip(body.interval_end),
         partition: body.partition,
-        labels: body.labels,
+        labels: body.labels.map_or(Value::Null, |l| json!(l)),
         parent: None,
         priority: 0,
         extra: body.note.map_or(Value::Null, |note| json!({"note": note})),
@@ -441,13 +605,13 @@ async fn start(
             .await?
             .map_or(kobza_model::RunState::Queued, |r| r.state),
     };
-    Ok((StatusCode::CREATED, Json(json!({"id": run, "state": run_state}))))
+    Ok(Created(Started { id: run, state: run_state }))
 }
 
 /// Parameters checked against the workflow's schema, defaults filled in.
 pub(crate) fn checked(
     state: &ApiState,
-    workflow: &Workflow,
+    workflow: &Definition,
     params: Value,
 ) -> Result<Value, ApiError> {
     let params = if params.is_null() { json!({}) } else { params };
@@ -466,25 +630,148 @@ fn language(source: Option<&str>) -> &'static str {
     }
 }
 
+/// A version with its text.
+#[derive(Debug, Serialize, JsonSchema)]
+struct VersionDetail {
+    version: String,
+    created_at: Timestamp,
+    current: bool,
+    source: Option<String>,
+    /// `yaml`, `json` or `python`.
+    language: &'static str,
+    /// JSON Schema of its parameters.
+    params: Value,
+}
+
+/// A version by its hash or the beginning of it that is unambiguous.
+fn stored_version(
+    views: &dyn Views,
+    namespace: &str,
+    name: &str,
+    version: &str,
+) -> Result<Option<StoredWorkflow>, kobza_store::ViewError> {
+    if let Some(found) = views.get_workflow(namespace, name, Some(version))? {
+        return Ok(Some(found));
+    }
+    let all = views.workflow_versions(namespace, name)?;
+    let mut fits = all.iter().filter(|v| version.len() >= 7 && v.version.starts_with(version));
+    match (fits.next(), fits.next()) {
+        (Some(one), None) => views.get_workflow(namespace, name, Some(&one.version)),
+        _ => Ok(None),
+    }
+}
+
 async fn version(
     State(state): State<ApiState>,
     Path((name, version)): Path<(String, String)>,
     Query(place): Query<Place>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<VersionDetail>, ApiError> {
     let namespace = place.namespace();
     let wanted = name.clone();
     let found = state
         .read(move |v| {
             let current = v.get_workflow(&namespace, &wanted, None)?;
-            Ok(v.get_workflow(&namespace, &wanted, Some(&version))?.zip(current))
+            Ok(stored_version(v, &namespace, &wanted, &version)?.zip(current))
         })
         .await?;
     let (stored, current) = found.ok_or_else(|| no_workflow(&name))?;
-    Ok(Json(json!({
-        "version": stored.version, "created_at": stored.created_at,
-        "current": stored.version == current.version, "source": stored.source,
-        "language": language(stored.source.as_deref()), "params": stored.workflow.params,
-    })))
+    Ok(Json(VersionDetail {
+        current: stored.version == current.version,
+        version: stored.version,
+        created_at: stored.created_at,
+        language: language(stored.source.as_deref()),
+        source: stored.source,
+        params: stored.workflow.params.clone(),
+    }))
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+struct DiffAsked {
+    /// `default` when absent.
+    namespace: Option<String>,
+    /// A version; the one before `to` when absent.
+    from: Option<String>,
+    /// A version; the current one when absent.
+    to: Option<String>,
+}
+
+/// Two versions and what differs between their texts.
+#[derive(Debug, Serialize, JsonSchema)]
+struct VersionDiff {
+    /// Null: there is none before.
+    from: Option<String>,
+    to: String,
+    lines: Vec<DiffLine>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct DiffLine {
+    kind: DiffKind,
+    text: String,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum DiffKind {
+    Same,
+    Removed,
+    Added,
+}
+
+async fn diff(
+    State(state): State<ApiState>,
+    Path(name): Path<String>,
+    Query(asked): Query<DiffAsked>,
+) -> Result<Json<VersionDiff>, ApiError> {
+    let namespace = asked.namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
+    let wanted = name.clone();
+    let found = state
+        .read(move |v| {
+            let to = match &asked.to {
+                Some(to) => stored_version(v, &namespace, &wanted, to)?,
+                None => v.get_workflow(&namespace, &wanted, None)?,
+            };
+            let Some(to) = to else { return Ok(None) };
+            let from = match &asked.from {
+                Some(from) => match stored_version(v, &namespace, &wanted, from)? {
+                    Some(from) => Some(from),
+                    None => return Ok(None),
+                },
+                None => {
+                    let all = v.workflow_versions(&namespace, &wanted)?;
+                    let before = all.iter().filter(|o| o.version != to.version);
+                    match before
+                        .filter(|o| o.created_at <= to.created_at)
+                        .max_by_key(|o| o.created_at)
+                    {
+                        Some(older) => v.get_workflow(&namespace, &wanted, Some(&older.version))?,
+                        None => None,
+                    }
+                }
+            };
+            Ok(Some((from, to)))
+        })
+        .await?;
+    let (from, to) =
+        found.ok_or_else(|| ApiError::not_found(format!("{name:?} has no such version")))?;
+    let text = |stored: &StoredWorkflow| match &stored.source {
+        Some(source) => source.clone(),
+        None => serde_json::to_string_pretty(stored.workflow.as_ref()).unwrap_or_default(),
+    };
+    let old = from.as_ref().map(text).unwrap_or_default();
+    let new = text(&to);
+    let lines = similar::TextDiff::from_lines(&old, &new)
+        .iter_all_changes()
+        .map(|change| DiffLine {
+            kind: match change.tag() {
+                similar::ChangeTag::Equal => DiffKind::Same,
+                similar::ChangeTag::Delete => DiffKind::Removed,
+                similar::ChangeTag::Insert => DiffKind::Added,
+            },
+            text: change.value().trim_end_matches('\n').to_owned(),
+        })
+        .collect();
+    Ok(Json(VersionDiff { from: from.map(|f| f.version), to: to.version, lines }))
 }
 
 fn prefixed(path: &str) -> String {

@@ -214,7 +214,11 @@ pub(crate) fn check(args: CheckArgs) -> Result<(), Failure> {
     if bad { Err(Failure::Input) } else { Ok(()) }
 }
 
-pub(crate) fn schema() -> Result<(), Failure> {
-    crate::out::show!("{}", serde_json::to_string_pretty(&kobza_dialect_native::json_schema())?);
+pub(crate) fn schema(what: crate::cli::Described) -> Result<(), Failure> {
+    let schema = match what {
+        crate::cli::Described::Workflow => kobza_dialect_native::json_schema(),
+        crate::cli::Described::Openapi => kobza_api::openapi_document(),
+    };
+    crate::out::show!("{}", serde_json::to_string_pretty(&schema)?);
     Ok(())
 }

@@ -19,8 +19,11 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Check workflow files: one clear error each, with its place
     Check(CheckArgs),
-    /// Print the JSON Schema of workflow files, for editors
-    Schema,
+    /// Print a description for other programs: of workflow files (JSON Schema), or of the REST API
+    Schema {
+        #[arg(value_enum, default_value_t)]
+        what: Described,
+    },
     /// Start a server
     Server(ServerArgs),
     /// List runs
@@ -53,6 +56,16 @@ pub(crate) enum Command {
         #[command(subcommand)]
         what: Exec,
     },
+}
+
+/// What can be described.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Described {
+    /// Workflow files, as JSON Schema for editors
+    #[default]
+    Workflow,
+    /// The REST API, as OpenAPI
+    Openapi,
 }
 
 #[derive(Debug, Subcommand)]

@@ -39,7 +39,7 @@ fn main() -> ExitCode {
         }
         Command::Run(args) => failure::exit(run::run(args)),
         Command::Check(args) => failure::exit(check::check(args)),
-        Command::Schema => failure::exit(check::schema()),
+        Command::Schema { what } => failure::exit(check::schema(what)),
         Command::Server(args) => failure::exit(server::server(args)),
         Command::Runs(args) => failure::exit(look::runs(args)),
         Command::Tasks(args) => failure::exit(look::tasks(args)),

@@ -6,6 +6,8 @@ mod gate;
 mod ids;
 mod names;
 mod record;
+#[cfg(feature = "schema")]
+mod schema;
 mod state;
 mod time;
 mod workflow;

@@ -25,3 +25,10 @@ fn the_schema_is_json_schema() {
     let schema = Folder::new().json(&["schema"]);
     assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
 }
+
+#[test]
+fn the_description_of_the_api_is_the_one_checked_in() {
+    let kept = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/openapi.json");
+    let output = Folder::new().kobza(&["schema", "openapi"]);
+    assert_eq!(text(&output.stdout), std::fs::read_to_string(kept).unwrap());
+}
