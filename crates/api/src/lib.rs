@@ -105,10 +105,13 @@ pub fn router(state: ApiState) -> Router {
 /// Puts another system's routes behind the same credentials: who writes there needs `role`
 /// everywhere. (Those systems know no namespaces of ours.)
 pub fn protect(routes: Router, state: &ApiState, role: Role) -> Router {
-    let state = state.clone();
-    routes.layer(middleware::from_fn(
-        move |request: axum::extract::Request, next: middleware::Next| {
-            gate::need(state.clone(), role, request, next)
-        },
-    ))
+    let asked = state.clone();
+    routes
+        .layer(middleware::from_fn(
+            move |request: axum::extract::Request, next: middleware::Next| {
+                gate::need(asked.clone(), role, request, next)
+            },
+        ))
+        // Foreign hosts and origins are refused there too.
+        .layer(middleware::from_fn_with_state(state.clone(), guard::check))
 }
