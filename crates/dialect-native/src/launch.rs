@@ -37,6 +37,9 @@ pub(crate) fn launch(
         Json::Null => LeafSpec::default(),
         spec => LeafSpec::deserialize(spec).map_err(|e| e.to_string())?,
     };
+    if let Some(added) = added(facts, launch) {
+        return launch_added(options, launch, facts, (&spec.body, &added));
+    }
     let place = Place { task: launch.id.task, scope: launch.scope, index: launch.index };
     let Gathered { context, mut secrets } = gather(place, launch.attempt, &spec.reads, facts)?;
     let base = base_folder(options, facts);
@@ -76,6 +79,60 @@ pub(crate) fn launch(
     secrets.dedup();
     out.secrets = secrets;
     Ok((executor, out))
+}
+
+/// What a running task said of a task that it added.
+fn added(facts: &dyn Facts, launch: &Launch) -> Option<Json> {
+    let row = facts.task(launch.id.task).filter(|_| launch.node.is_none())?;
+    row.extra.get("python").cloned()
+}
+
+/// A Python function with its arguments as they are: nothing of it is a template. It runs in the
+/// environment of the task that added it.
+fn launch_added(
+    options: &Options,
+    launch: &Launch,
+    facts: &dyn Facts,
+    (adder, added): (&Body, &Json),
+) -> Result<(ExecutorName, LaunchSpec), String> {
+    let mut python = added.as_object().cloned().ok_or("an added task is a Python function")?;
+    let row = facts.task(launch.id.task).ok_or("the task is gone")?;
+    let base = base_folder(options, facts);
+    if let Body::Python { interpreter, venv, requirements, .. } = adder {
+        let place = |name: &String| resolve(base.as_deref(), name);
+        let program =
+            interpreter.as_ref().map(|p| if p.contains('/') { place(p) } else { p.clone() });
+        let listed = requirements.as_ref().map(|listed| match listed {
+            Json::String(file) => json!(place(file)),
+            other => other.clone(),
+        });
+        for (name, value) in [
+            ("interpreter", json!(program)),
+            ("venv", json!(venv.as_ref().map(place))),
+            ("requirements", json!(listed)),
+        ] {
+            if !value.is_null() {
+                python.insert(name.to_owned(), value);
+            }
+        }
+    }
+    let base = base.map(|base| base.display().to_string());
+    let mut path: Vec<Json> =
+        python.get("path").and_then(Json::as_array).cloned().unwrap_or_default();
+    path.extend(base.clone().map(Json::from));
+    python.insert("path".to_owned(), Json::from(path));
+    python.insert("args".to_owned(), row.inputs);
+    python.insert("context".to_owned(), python_context(launch, facts));
+    if let Some(fallback) = &options.python {
+        python.insert("fallback".to_owned(), json!(fallback));
+    }
+    let spec = LaunchSpec {
+        env: environment(options, launch, facts),
+        folder: base,
+        extra: json!({ "python": python }),
+        ..LaunchSpec::default()
+    };
+    Ok(("process", spec))
 }
 
 fn in_field(field: &str) -> impl Fn(TemplateError) -> String + use<'_> {

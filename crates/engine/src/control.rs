@@ -465,6 +465,7 @@ impl Cx {
         self.release(run, no);
         self.set_due(run, no, None);
         self.transit(run, no, Move::Clear, TaskState::Pending, Cause::None);
+        self.disown_added(run, no);
         let task = run.task_mut(no);
         task.attempts_before = task.attempt;
         task.unset(

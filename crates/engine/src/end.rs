@@ -132,7 +132,9 @@ impl Cx {
         let Some(outcome) = task.state.outcome() else { return };
         let (scope, node, index, parent, hook) =
             (task.scope, task.node, task.index, task.parent, task.hook);
-        if hook != u16::MAX {
+        if hook == crate::added::ADDED {
+            self.settle_added(run, no, parent, outcome);
+        } else if hook != u16::MAX {
             self.settle_hook(run, no, parent, hook, outcome);
         } else if node == NONE {
             self.open_task_ended(run);
@@ -404,6 +406,7 @@ impl Cx {
 
     /// Ends one task, and the scope that it activated.
     pub(crate) fn stop_task_tree(&mut self, run: &mut Run, no: u32, cause: Cause) {
+        self.stop_added(run, no, cause);
         let task = run.task(no);
         let state = task.state;
         if state.is_finished() {

@@ -228,6 +228,10 @@ impl Cx {
         if task.state != TaskState::Pending || task.has(flag::ASKED) {
             return;
         }
+        if task.hook == crate::added::ADDED {
+            self.look_at_added(run, no);
+            return;
+        }
         let (scope, node, index) = (task.scope, task.node, task.index);
         if let Some(cause) = run.scope(scope).stopping {
             self.end_unstarted(run, no, cause);

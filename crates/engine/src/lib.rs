@@ -5,6 +5,7 @@
 //! the same result, which is what the simulator and crash recovery rest on.
 
 mod action;
+mod added;
 mod command;
 mod control;
 mod end;

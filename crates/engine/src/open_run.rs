@@ -116,7 +116,7 @@ impl Cx {
         run.machine_due = due;
     }
 
-    fn add_task(&mut self, run: &mut Run, new: NewTask) {
+    pub(crate) fn add_task(&mut self, run: &mut Run, new: NewTask) {
         let upstream = Json::from(new.upstream);
         let mut extra = match new.extra {
             Json::Object(map) => map,

@@ -135,14 +135,12 @@ impl Cx {
             }
             ReportBody::Lost { message } => self.lost(run, no, message),
             ReportBody::Outputs(outputs) => self.output(id, no, outputs),
-            ReportBody::AddTasks(_) => {
-                self.note(
-                    run,
-                    Some(no),
-                    "refused_tasks".to_owned(),
-                    "only open runs accept tasks while they run".to_owned(),
-                );
+            ReportBody::AddTasks(tasks) if run.plan.workflow.open => {
+                for task in tasks {
+                    self.add_task(run, task);
+                }
             }
+            ReportBody::AddTasks(tasks) => self.add_to_task(run, no, tasks),
             ReportBody::Note { word, detail } => self.note(run, Some(no), word, detail),
         }
     }

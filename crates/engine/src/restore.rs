@@ -7,6 +7,7 @@ use kobza_model::{
 };
 
 use crate::action::{Action, KillReason, QuestionKind};
+use crate::added::{ADDED, is_current};
 use crate::command::Refusal;
 use crate::control::{new_run, recount};
 use crate::engine::{Cx, Engine, TimerKey, Work};
@@ -242,7 +243,8 @@ fn rebuild(
     for no in 0..run.tasks.len() as u32 {
         let task = run.task(no);
         let (scope, node, index) = (task.scope, task.node, task.index);
-        if task.hook != u16::MAX && !task.has(flag::SETTLED) {
+        let disowned = task.hook == ADDED && !is_current(&run, no);
+        if task.hook != u16::MAX && !task.has(flag::SETTLED) && !disowned {
             let owner = task.parent;
             if owner == 0 {
                 run.hooks_open += 1;
@@ -409,6 +411,9 @@ impl Cx {
                 TaskState::Ready => self.queue_for_limits(run, no),
                 TaskState::RetryWait if run.task(no).due == NEVER => {
                     self.ask(run, no, QuestionKind::Retry)
+                }
+                TaskState::Pending if run.task(no).hook == ADDED => {
+                    self.push(run, Work::Instance { task: no });
                 }
                 TaskState::Pending if run.task(no).hook != u16::MAX => {
                     self.ask(run, no, QuestionKind::Guard);

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::{Duration, Instant};
 
-use kobza_engine::{KillReason, Report, ReportBody};
-use kobza_model::{Cause, LaunchId, Outcome};
+use kobza_engine::{KillReason, NewTask, Report, ReportBody};
+use kobza_model::{Cause, LaunchId, Outcome, TaskState};
 use kobza_runtime::{LaunchSpec, ReportSink};
 
 use super::ProcessOptions;
@@ -391,8 +391,19 @@ pub(super) fn deliver_finished(
     durable: Box<dyn FnOnce() + Send>,
 ) {
     let (launch, at) = (event.launch, event.at());
-    let Finished { outcome, cause, message, exit_code, outputs, log } = finished;
+    let Finished { outcome, cause, message, exit_code, mut outputs, log } = finished;
     let mut notes = Vec::new();
+    let mut take = |key: &str| {
+        let at = outputs.iter().position(|(name, _)| name == key)?;
+        Some(outputs.remove(at).1).filter(|_| outcome == Outcome::Succeeded)
+    };
+    if let Some(added) = take("$tasks").map(|listed| new_tasks(&listed)) {
+        // Before the end: a report of a task that has ended would be refused.
+        sink.report(Report { launch, at, body: ReportBody::AddTasks(added) }, Box::new(|| {}));
+    }
+    if let Some(kobza_model::Json::Array(events)) = take("$events") {
+        notes.extend(events.iter().map(|event| ("emitted", event.to_string())));
+    }
     if log.truncated {
         notes.push(("log_truncated", format!("the log was cut at {} bytes", log.bytes)));
     }
@@ -413,6 +424,26 @@ pub(super) fn deliver_finished(
         jitter: draw(),
     };
     sink.report(Report { launch, at, body }, durable);
+}
+
+/// Tasks that a Python function has added: `[{"name", "upstream", "python", "with"}, ...]`.
+fn new_tasks(listed: &kobza_model::Json) -> Vec<NewTask> {
+    let one = |entry: &kobza_model::Json| {
+        let upstream = entry.get("upstream").and_then(|names| names.as_array());
+        Some(NewTask {
+            name: entry.get("name")?.as_str()?.to_owned(),
+            upstream: upstream
+                .into_iter()
+                .flatten()
+                .filter_map(|name| Some(name.as_str()?.to_owned()))
+                .collect(),
+            state: TaskState::Pending,
+            priority: 0,
+            inputs: entry.get("with").cloned().unwrap_or_default(),
+            extra: serde_json::json!({ "python": entry.get("python")? }),
+        })
+    };
+    listed.as_array().map(|all| all.iter().filter_map(one).collect()).unwrap_or_default()
 }
 
 /// A draw from 0 to 1 for the engine, which has no randomness of its own.

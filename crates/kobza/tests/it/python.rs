@@ -322,3 +322,39 @@ fn the_example_of_an_etl() {
     assert_eq!(counts, &json!({"flights": 60, "weather": 48, "movies": 2, "delays": 24}));
     assert!(results.join("report-2013-03-10.html").is_file());
 }
+
+#[test]
+fn a_running_task_adds_tasks() {
+    let folder = Folder::new();
+    folder.write("grows.py", include_str!("python/grows.py"));
+    let good = run(&folder, &["grows.py"]);
+    assert_eq!(good["state"], "succeeded", "{good}");
+    for (name, result) in [
+        ("plan", 3),
+        ("part-0", 0),
+        ("part-1", 10),
+        ("part-2", 20),
+        ("together", 990),
+        ("after", 4),
+    ] {
+        let task = task(&good, name);
+        assert_eq!(task["state"], "succeeded", "{task}");
+        assert_eq!(task["outputs"]["result"], result, "{task}");
+    }
+    let metric = &task(&good, "part-2")["outputs"]["$notes"][0];
+    assert_eq!((&metric["kind"], &metric["value"]), (&json!("metric"), &json!(2.0)));
+
+    let failed = run(&folder, &["grows.py", "-p", "fail=true"]);
+    assert_eq!(failed["state"], "failed");
+    for (name, state, words) in [
+        ("together", "succeeded", ""),
+        ("bad", "failed", "ValueError: this one fails"),
+        ("behind", "upstream_failed", "bad is failed"),
+        ("after", "upstream_failed", ""),
+        ("plan", "failed", "which it added, failed"),
+    ] {
+        let task = task(&failed, name);
+        assert_eq!(task["state"], state, "{task}");
+        assert!(task["message"].as_str().unwrap_or_default().contains(words), "{task}");
+    }
+}

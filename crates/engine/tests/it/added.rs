@@ -1,0 +1,90 @@
+//! Tasks that a running task adds.
+
+use kobza_engine::{Command, EngineOptions, NewTask, ReportBody, StopMode};
+use kobza_model::*;
+
+use crate::harness::*;
+
+fn adds(bench: &mut Bench, adder: &str, tasks: &[(&str, &[&str])]) {
+    let tasks = tasks
+        .iter()
+        .map(|(name, upstream)| NewTask {
+            name: (*name).to_owned(),
+            upstream: upstream.iter().map(|&u| u.to_owned()).collect(),
+            state: TaskState::Pending,
+            priority: 0,
+            inputs: Json::Null,
+            extra: Json::Null,
+        })
+        .collect();
+    bench.started(adder);
+    let launch = bench.launch_of(adder);
+    bench.report(launch, ReportBody::AddTasks(tasks));
+}
+
+fn flow() -> Workflow {
+    workflow(vec![node("a"), needs("b", &[0])], vec![])
+}
+
+#[test]
+pub(crate) fn readers_wait_for_what_was_added() {
+    let mut bench = Bench::new(flow());
+    adds(&mut bench, "a", &[("x", &[]), ("y", &["x"])]);
+    // A report that is repeated adds nothing.
+    adds(&mut bench, "a", &[("x", &[]), ("y", &["x"])]);
+    bench.ends("a", Outcome::Succeeded);
+    assert_eq!(bench.states()["b"], TaskState::Pending);
+    assert_eq!(bench.states()["y"], TaskState::Pending);
+    bench.restart(&flow(), EngineOptions::default());
+    bench.ends("x", Outcome::Succeeded);
+    bench.restart(&flow(), EngineOptions::default());
+    assert_eq!(bench.states()["b"], TaskState::Pending);
+    bench.ends("y", Outcome::Succeeded);
+    bench.ends("b", Outcome::Succeeded);
+    assert_eq!(bench.state(), RunState::Succeeded);
+}
+
+#[test]
+pub(crate) fn what_was_added_fails_its_adder() {
+    let mut bench = Bench::new(flow());
+    adds(&mut bench, "a", &[("x", &[]), ("y", &["x"]), ("z", &["nobody"])]);
+    bench.ends("a", Outcome::Succeeded);
+    bench.ends("x", Outcome::Failed);
+    let states = bench.states();
+    assert_eq!(states["y"], TaskState::UpstreamFailed);
+    assert_eq!(states["z"], TaskState::UpstreamFailed);
+    assert_eq!(states["a"], TaskState::Failed);
+    assert_eq!(states["b"], TaskState::UpstreamFailed);
+    assert_eq!(bench.state(), RunState::Failed);
+}
+
+#[test]
+pub(crate) fn a_stopped_run_ends_what_was_added() {
+    let mut bench = Bench::new(flow());
+    adds(&mut bench, "a", &[("x", &[]), ("y", &["x"])]);
+    bench.ends("a", Outcome::Succeeded);
+    bench.started("x");
+    let stop = StopMode::Cancel;
+    bench.apply(Command::StopRun { run: bench.run, mode: stop, reason: String::new() });
+    assert_eq!(bench.states()["x"], TaskState::Cancelling);
+    bench.ends("x", Outcome::Cancelled);
+    assert_eq!(bench.states()["y"], TaskState::Cancelled);
+    assert_eq!(bench.state(), RunState::Cancelled);
+}
+
+#[test]
+pub(crate) fn a_cleared_adder_adds_anew() {
+    let mut bench = Bench::new(flow());
+    adds(&mut bench, "a", &[("x", &[])]);
+    bench.ends("a", Outcome::Succeeded);
+    bench.ends("x", Outcome::Failed);
+    assert_eq!(bench.state(), RunState::Failed);
+    bench.clear(&["a"], true, false);
+    bench.restart(&flow(), EngineOptions::default());
+    adds(&mut bench, "a", &[("x2", &[])]);
+    bench.ends("a", Outcome::Succeeded);
+    assert_eq!(bench.states()["b"], TaskState::Pending);
+    bench.ends("x2", Outcome::Succeeded);
+    bench.ends("b", Outcome::Succeeded);
+    assert_eq!(bench.state(), RunState::Succeeded);
+}
