@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use axum::extract::State;
 use kobza_model::{RunRow, RunState, TaskRow, TaskState, Timestamp};
 use kobza_store::{RunFilter, TaskFilter, ViewError, Views};
+use kobza_triggers::TriggerKind;
+use kobza_triggers::service::TriggerView;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -237,6 +239,32 @@ struct CalendarAsked {
 /// Runs that one calendar counts.
 const CALENDAR_RUNS: usize = 20_000;
 
+/// Slots to come that one calendar counts, of each trigger.
+const CALENDAR_SLOTS: usize = 20_000;
+
+/// How many slots of the triggers' schedules are to come on each day of the window.
+fn planned<'a>(
+    triggers: impl Iterator<Item = &'a TriggerView>,
+    from: Option<Timestamp>,
+    to: Timestamp,
+    zone: &kobza_schedule::Zone,
+) -> BTreeMap<String, u64> {
+    let now = kobza_runtime::wall_now();
+    let begin = from.map_or(now, |from| from.max(now));
+    let mut days = BTreeMap::new();
+    for trigger in triggers {
+        let TriggerKind::Schedule(schedule) = &trigger.spec.kind else { continue };
+        let slots =
+            std::iter::successors(schedule.next_after(begin), |at| schedule.next_after(*at))
+                .take_while(|at| *at < to && trigger.spec.end.is_none_or(|end| *at < end))
+                .take(CALENDAR_SLOTS);
+        for at in slots {
+            *days.entry(zone.civil(at).date().to_string()).or_default() += 1;
+        }
+    }
+    days
+}
+
 async fn calendar(
     State(state): State<ApiState>,
     Path(name): Path<String>,
@@ -253,6 +281,14 @@ async fn calendar(
     let from = day(asked.from.as_deref())?;
     let to = day(asked.to.as_deref())?.map(|t| t.saturating_add_micros(86_400_000_000));
     let namespace = asked.namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
+    let planned = match (&state.triggers, to) {
+        (Some(triggers), Some(to)) => {
+            let all = triggers.list(Some(&namespace)).await?;
+            let own = all.iter().filter(|t| t.key.workflow == name && !t.row.paused);
+            planned(own, from, to, &zone)
+        }
+        _ => BTreeMap::new(),
+    };
     let filter = RunFilter {
         namespaces: vec![namespace],
         workflow: Some(name),
@@ -281,9 +317,14 @@ async fn calendar(
             Ok(days)
         })
         .await?;
+    let mut days: BTreeMap<String, (BTreeMap<&str, u64>, u64)> =
+        days.into_iter().map(|(date, counts)| (date, (counts, 0))).collect();
+    for (date, slots) in planned {
+        days.entry(date).or_default().1 = slots;
+    }
     let days: Vec<Value> = days
         .into_iter()
-        .map(|(date, counts)| json!({"date": date, "counts": counts, "planned": 0}))
+        .map(|(date, (counts, slots))| json!({"date": date, "counts": counts, "planned": slots}))
         .collect();
     Ok(Json(json!({"days": days})))
 }

@@ -125,6 +125,29 @@ struct Asked {
     sort: Option<String>,
 }
 
+impl Workflow {
+    /// A workflow of which no version ever parsed.
+    fn never_parsed(namespace: &str, name: &str, error: WorkflowError) -> Self {
+        Self {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            dialect: "native".to_owned(),
+            version: String::new(),
+            description: None,
+            tags: Vec::new(),
+            paused: false,
+            task_count: 0,
+            created_at: error.at,
+            updated_at: error.at,
+            error: Some(error),
+            schedule: None,
+            next_run_at: None,
+            active_runs: 0,
+            last_runs: Vec::new(),
+        }
+    }
+}
+
 /// Files that could not be read, by the name of the workflow.
 fn import_errors(
     views: &dyn Views,
@@ -222,6 +245,22 @@ async fn list(
                     tags: w.tags,
                     paused: w.paused,
                 });
+            }
+            // Those of which no version ever parsed are in no table of workflows.
+            let unfiltered = filter.tags.is_empty()
+                && asked.state.is_none()
+                && filter.dialect.is_none()
+                && filter.paused.is_none()
+                && asked.error != Some(false);
+            if let Some(namespace) = filter.namespaces.first().filter(|_| first && unfiltered) {
+                let needle = filter.search.as_deref().unwrap_or_default().to_lowercase();
+                for (name, error) in errors {
+                    if name.to_lowercase().contains(&needle)
+                        && views.get_workflow(namespace, &name, None)?.is_none()
+                    {
+                        items.push(Workflow::never_parsed(namespace, &name, error));
+                    }
+                }
             }
             match asked.sort.as_deref() {
                 Some("-updated_at") => items.sort_by_key(|w| std::cmp::Reverse(w.updated_at)),
@@ -372,13 +411,15 @@ fn put_submission(
             description: l.description,
         })
         .collect();
+    let name = definition.workflow.name.clone();
     let write = Write::PutWorkflow {
         namespace: namespace.to_owned(),
         version: version.to_owned(),
         workflow: Arc::new(definition.workflow),
         source,
     };
-    Submission { commands, writes: vec![write] }
+    let mended = crate::faults::mended(namespace, &name);
+    Submission { commands, writes: vec![write, mended] }
 }
 
 /// A workflow with its definition.
@@ -409,8 +450,26 @@ async fn detail(
     Query(place): Query<Place>,
 ) -> Result<Json<WorkflowDetail>, ApiError> {
     let namespace = place.namespace();
-    let stored =
-        state.store.workflow(&namespace, &name, None)?.ok_or_else(|| no_workflow(&name))?;
+    let (space, wanted) = (namespace.clone(), name.clone());
+    let broken = state.read(move |v| crate::faults::source(v, &space, &wanted)).await?;
+    let Some(stored) = state.store.workflow(&namespace, &name, None)? else {
+        let (space, wanted) = (namespace.clone(), name.clone());
+        let error = state.read(move |v| Ok(import_errors(v, &space)?.remove(&wanted))).await?;
+        let error = error.ok_or_else(|| no_workflow(&name))?;
+        return Ok(Json(WorkflowDetail {
+            workflow: Workflow::never_parsed(&namespace, &name, error),
+            params: Value::Null,
+            last_params: Value::Null,
+            language: language(broken.as_deref()),
+            source: broken,
+            timezone: None,
+            triggers: Vec::new(),
+            produces: Vec::new(),
+            consumes: Vec::new(),
+            max_active_runs: None,
+            timeout_ms: None,
+        }));
+    };
     let filter = kobza_store::RunFilter {
         namespaces: vec![namespace.clone()],
         workflow: Some(name.clone()),
@@ -425,6 +484,8 @@ async fn detail(
     let (produces, consumes) = shape.assets();
     let schedules: Vec<String> = triggers.iter().map(|t| t.text.clone()).collect();
     let StoredWorkflow { version, workflow, source, created_at, paused } = stored;
+    // The error's line is one of the text that does not parse.
+    let source = broken.or(source);
     Ok(Json(WorkflowDetail {
         params: workflow.params.clone(),
         last_params: runs.first().map_or(Value::Null, |r| r.params.clone()),

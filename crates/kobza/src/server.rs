@@ -147,6 +147,8 @@ fn load(host: &Host, folder: &std::path::Path) -> Result<(), Failure> {
         return Err(Failure::new(format!("{} is not a folder", folder.display())));
     }
     let mut submission = Submission::default();
+    let known = kobza_api::forget_faults(host.store.as_ref());
+    submission.writes.extend(known.map_err(|e| Failure::new(e.to_string()))?);
     for file in check::files_in(folder)? {
         let text = std::fs::read_to_string(&file).unwrap_or_default();
         if crate::argo::is_argo(text.as_bytes()) {
@@ -182,6 +184,9 @@ fn load(host: &Host, folder: &std::path::Path) -> Result<(), Failure> {
                 for problem in &problems {
                     tracing::error!("{}", check::show(problem));
                 }
+                let stem = file.file_stem().map(|s| s.to_string_lossy()).unwrap_or_default();
+                let fault = kobza_api::fault_write(&stem, &text, &problems, wall_now());
+                submission.writes.push(fault);
             }
         }
     }

@@ -289,32 +289,67 @@ inPage("a run deleted while it is open says so, and is not found afterwards", {}
   await page.getByText("This run does not exist").waitFor();
 });
 
-inPage("two people clear the same task: neither page breaks, each clearing counts once", {}, async (page) => {
-  const { id } = await api("/workflows/fails/runs", { params: {} });
-  await ended(id);
-  const other = await openPage(browser);
-  other.page.setDefaultTimeout(60_000);
-  for (const p of [page, other.page]) {
-    await p.goto(`${url}/runs/${id}`);
-    await p.getByRole("button", { name: /Rerun \d+ failed…/ }).click();
-    await p.getByRole("dialog").getByText("What changes").waitFor();
-  }
-  const press = (p) =>
-    p
+inPage(
+  "two people clear the same task: neither page breaks, each clearing counts once",
+  {},
+  async (page) => {
+    const { id } = await api("/workflows/fails/runs", { params: {} });
+    await ended(id);
+    const other = await openPage(browser);
+    other.page.setDefaultTimeout(60_000);
+    for (const p of [page, other.page]) {
+      await p.goto(`${url}/runs/${id}`);
+      await p.getByRole("button", { name: /Rerun \d+ failed…/ }).click();
+      await p.getByRole("dialog").getByText("What changes").waitFor();
+    }
+    const press = (p) =>
+      p
+        .getByRole("dialog")
+        .getByRole("button", { name: /^Rerun \d+ tasks?$/ })
+        .click();
+    await press(page);
+    await page.getByText(/tasks? reopened/).waitFor();
+    await ended(id);
+    await other.page.getByRole("dialog").waitFor();
+    const again = other.page
       .getByRole("dialog")
-      .getByRole("button", { name: /^Rerun \d+ tasks?$/ })
+      .getByRole("button", { name: /^Rerun \d+ tasks?$/ });
+    if (await again.isEnabled()) await again.click();
+    await ended(id);
+    const attempts = (await api(`/runs/${id}/tasks`)).items[0].attempt;
+    assert.ok(attempts === 2 || attempts === 3, `${attempts} attempts`);
+    assert.deepEqual(other.problems, []);
+    await other.context.close();
+  },
+);
+
+inPage(
+  "a workflow that does not parse is told of, with its error at its line",
+  {},
+  async (page) => {
+    await page.goto(url);
+    await page
+      .getByRole("link", { name: /unclear/ })
+      .first()
+      .waitFor();
+    await page.goto(`${url}/workflows`);
+    await page
+      .getByRole("link", { name: /unclear/ })
+      .first()
       .click();
-  await press(page);
-  await page.getByText(/tasks? reopened/).waitFor();
-  await ended(id);
-  await other.page.getByRole("dialog").waitFor();
-  const again = other.page.getByRole("dialog").getByRole("button", { name: /^Rerun \d+ tasks?$/ });
-  if (await again.isEnabled()) await again.click();
-  await ended(id);
-  const attempts = (await api(`/runs/${id}/tasks`)).items[0].attempt;
-  assert.ok(attempts === 2 || attempts === 3, `${attempts} attempts`);
-  assert.deepEqual(other.problems, []);
-  await other.context.close();
+    await page.getByText(/does not parse \(line 5\)/).waitFor();
+    const line = page.locator(".cm-bad");
+    await line.waitFor();
+    assert.match(await line.innerText(), /needs: extrat/);
+    await page.locator(".cm-bad-text", { hasText: "extrat" }).waitFor();
+    assert.deepEqual(await axe(page), []);
+  },
+);
+
+inPage("the calendar shows the slots to come", {}, async (page) => {
+  await page.goto(`${url}/workflows/orders?tab=calendar&year=${new Date().getUTCFullYear() + 1}`);
+  await page.locator(".day.planned").first().waitFor();
+  assert.ok((await page.locator(".day.planned").count()) >= 364);
 });
 
 inPage("a variable, a connection and a limit are made and shown", {}, async (page) => {

@@ -12,7 +12,7 @@ const Code = lazy(() => import("../../parts/code"));
 export function CodeTab({ workflow }: { workflow: WorkflowDetail }) {
   const [search, set] = useAddress();
   const base = `/workflows/${enc(workflow.name)}/versions`;
-  const versions = useList<Version>(base, {}, 100);
+  const versions = useList<Version>(workflow.version ? base : null, {}, 100);
   const shown = search.version ?? workflow.version;
   const against = search.against ?? null;
   const one = useApi<VersionDetail>(shown === workflow.version ? null : `${base}/${shown}`);
@@ -23,7 +23,7 @@ export function CodeTab({ workflow }: { workflow: WorkflowDetail }) {
     <div className="code-tab">
       <section className="card fill" aria-label="Source">
         <header>
-          <span className="mono strong">{shown.slice(0, 10)}</span>
+          <span className="mono strong">{workflow.error && shown === workflow.version ? "does not parse" : shown.slice(0, 10)}</span>
           {against ? (
             <>
               <span className="quiet">
@@ -62,43 +62,45 @@ export function CodeTab({ workflow }: { workflow: WorkflowDetail }) {
           </div>
         )}
       </section>
-      <section className="card versions" aria-label="Versions">
-        <header>
-          <h2>Versions</h2>
-        </header>
-        <Await of={versions} what="the versions">
-          <ul>
-            {versions.items.map((version, i) => {
-              const before = versions.items[i + 1];
-              return (
-                <li key={version.version} className="line">
-                  <button
-                    type="button"
-                    className="link-button mono"
-                    aria-pressed={version.version === shown}
-                    onClick={() => set({ version: version.version, against: undefined })}
-                  >
-                    {version.version.slice(0, 7)}
-                  </button>
-                  <span className="quiet grow">
-                    <Ago at={version.created_at} />
-                    {version.current ? ", in force" : ""}
-                  </span>
-                  {before ? (
+      {workflow.version ? (
+        <section className="card versions" aria-label="Versions">
+          <header>
+            <h2>Versions</h2>
+          </header>
+          <Await of={versions} what="the versions">
+            <ul>
+              {versions.items.map((version, i) => {
+                const before = versions.items[i + 1];
+                return (
+                  <li key={version.version} className="line">
                     <button
                       type="button"
-                      className="button plain"
-                      onClick={() => set({ version: version.version, against: before.version })}
+                      className="link-button mono"
+                      aria-pressed={version.version === shown}
+                      onClick={() => set({ version: version.version, against: undefined })}
                     >
-                      Changes
+                      {version.version.slice(0, 7)}
                     </button>
-                  ) : null}
-                </li>
-              );
-            })}
-          </ul>
-        </Await>
-      </section>
+                    <span className="quiet grow">
+                      <Ago at={version.created_at} />
+                      {version.current ? ", in force" : ""}
+                    </span>
+                    {before ? (
+                      <button
+                        type="button"
+                        className="button plain"
+                        onClick={() => set({ version: version.version, against: before.version })}
+                      >
+                        Changes
+                      </button>
+                    ) : null}
+                  </li>
+                );
+              })}
+            </ul>
+          </Await>
+        </section>
+      ) : null}
     </div>
   );
 }

@@ -107,10 +107,12 @@ function WorkflowBody({ workflow }: { workflow: WorkflowDetail }) {
           {workflow.max_active_runs ? (
             <span>at most {workflow.max_active_runs} runs at once</span>
           ) : null}
-          <span>
-            version <span className="mono">{workflow.version.slice(0, 7)}</span>,{" "}
-            <Ago at={workflow.updated_at} />
-          </span>
+          {workflow.version ? (
+            <span>
+              version <span className="mono">{workflow.version.slice(0, 7)}</span>,{" "}
+              <Ago at={workflow.updated_at} />
+            </span>
+          ) : null}
         </div>
         {workflow.description ? <p className="cut">{workflow.description}</p> : null}
         {workflow.error ? (
@@ -118,10 +120,13 @@ function WorkflowBody({ workflow }: { workflow: WorkflowDetail }) {
             <Mark state="failed" />
             <div className="grow">
               <span className="strong">
-                Its newest file does not parse
+                Its newest definition does not parse
                 {workflow.error.line ? ` (line ${workflow.error.line})` : ""}:
               </span>{" "}
-              {workflow.error.message}. Version {workflow.version.slice(0, 7)} stays in force.
+              {workflow.error.message}.{" "}
+              {workflow.version
+                ? `Version ${workflow.version.slice(0, 7)} stays in force.`
+                : "It has no version that could run yet."}
             </div>
             <Link to="." search={{ tab: "code" } as never} className="button">
               Show it
