@@ -5,6 +5,7 @@ import { ApiError } from "../api/client";
 import { useApi } from "../api/hooks";
 import { retryNow, useLive } from "../api/live";
 import type { Health, Me } from "../api/types";
+import { useAddress } from "../parts/address";
 import { Menu } from "../parts/basics";
 import { Mark } from "../parts/mark";
 import { Ago, useNow } from "../parts/time";
@@ -111,6 +112,9 @@ export function Frame() {
           <span className="word">Search</span>
           <kbd aria-hidden>Ctrl K</kbd>
         </button>
+        {me.data && me.data.namespaces.length > 1 ? (
+          <NamespaceMenu names={me.data.namespaces} />
+        ) : null}
         <ZoneMenu />
         <ThemeMenu />
         <HealthDot />
@@ -176,6 +180,31 @@ function Crumbs() {
         );
       })}
     </nav>
+  );
+}
+
+/** Another namespace is another set of workflows: it opens at its own home. */
+function NamespaceMenu({ names }: { names: string[] }) {
+  const [search] = useAddress();
+  const here = search.namespace ?? "default";
+  return (
+    <Menu
+      label={`Namespace ${here}`}
+      className="button plain"
+      button={<span className="cut namespace-name">{here}</span>}
+    >
+      {names.map((name) => (
+        // The page is loaded anew: nothing of one namespace may be shown in another.
+        <a
+          key={name}
+          href={name === "default" ? "/" : `/?namespace=${encodeURIComponent(name)}`}
+          {...(name === here ? { "aria-current": "true" as const } : {})}
+        >
+          <span className="grow cut">{name}</span>
+          {name === here ? "✓" : ""}
+        </a>
+      ))}
+    </Menu>
   );
 }
 

@@ -352,6 +352,24 @@ inPage("the calendar shows the slots to come", {}, async (page) => {
   assert.ok((await page.locator(".day.planned").count()) >= 364);
 });
 
+inPage("namespaces are switched, and each shows its own", {}, async (page) => {
+  const answer = await fetch(`${url}/api/v1/workflows?namespace=lab`, {
+    method: "POST",
+    headers: { "content-type": "application/yaml", "x-kobza-csrf": "1" },
+    body: "name: experiment\ntasks:\n  try: {shell: 'echo tried'}\n",
+  });
+  assert.equal(answer.status, 201);
+  await page.goto(`${url}/workflows`);
+  await page.getByRole("row", { name: /orders/ }).waitFor();
+  await page.getByRole("button", { name: "Namespace default" }).click();
+  await page.getByRole("link", { name: "lab" }).click();
+  await page.waitForURL(/namespace=lab/);
+  await page.getByRole("link", { name: "Workflows" }).click();
+  await page.getByRole("row", { name: /experiment/ }).waitFor();
+  assert.equal(await page.getByRole("row", { name: /orders/ }).count(), 0);
+  assert.match(page.url(), /namespace=lab/);
+});
+
 inPage("a variable, a connection and a limit are made and shown", {}, async (page) => {
   await page.goto(`${url}/variables`);
   await page.getByRole("button", { name: "New variable…" }).click();

@@ -23,7 +23,9 @@ export function CodeTab({ workflow }: { workflow: WorkflowDetail }) {
     <div className="code-tab">
       <section className="card fill" aria-label="Source">
         <header>
-          <span className="mono strong">{workflow.error && shown === workflow.version ? "does not parse" : shown.slice(0, 10)}</span>
+          <span className="mono strong">
+            {workflow.error && shown === workflow.version ? "does not parse" : shown.slice(0, 10)}
+          </span>
           {against ? (
             <>
               <span className="quiet">
