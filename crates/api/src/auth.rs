@@ -7,7 +7,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use kobza_model::Timestamp;
-use kobza_store::{Views, kinds};
+use kobza_store::{ObjectQuery, Views, Write, kinds};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -168,36 +168,67 @@ fn password_fits(password: &str, hash: &str) -> bool {
     })
 }
 
-/// People who signed in, by the hash of their cookie.
-#[derive(Clone, Default)]
-pub(crate) struct Sessions(Arc<Mutex<HashMap<String, (String, Timestamp)>>>);
-
-/// How long a session lasts.
+/// How long a session lasts, in microseconds.
 const SESSION: i64 = 12 * 3600 * 1_000_000;
-const MAX_SESSIONS: usize = 10_000;
 pub(crate) const COOKIE: &str = "kobza_session";
 
-impl Sessions {
-    pub(crate) fn begin(&self, user: &str, now: Timestamp) -> String {
-        let text = URL_SAFE_NO_PAD.encode(random());
-        if let Ok(mut map) = self.0.lock() {
-            if map.len() >= MAX_SESSIONS {
-                map.retain(|_, (_, until)| *until > now);
+/// Somebody who signed in, as stored: under the SHA-256 of the cookie, so that a restart ends no
+/// session and a copy of the store opens none.
+#[derive(Serialize, Deserialize)]
+struct SessionRow {
+    user: String,
+    until: Timestamp,
+}
+
+fn session_write(key: String, row: Option<&SessionRow>) -> Result<Write, ApiError> {
+    let value =
+        row.map(serde_json::to_value).transpose().map_err(|e| ApiError::bad(e.to_string()))?;
+    Ok(Write::PutObject { kind: kinds::SESSION, namespace: String::new(), key, value })
+}
+
+fn session_user(views: &dyn Views, text: &str, now: Timestamp) -> Result<Option<String>, ApiError> {
+    let found = views.get_object(kinds::SESSION, "", &token_key(text))?;
+    let row = found.and_then(|o| serde_json::from_value::<SessionRow>(o.value).ok());
+    Ok(row.filter(|r| r.until > now).map(|r| r.user))
+}
+
+/// Wrong passwords of late, by name.
+#[derive(Clone, Default)]
+pub(crate) struct Guesses(Arc<Mutex<HashMap<String, (u32, Timestamp)>>>);
+
+/// Wrong passwords for one name, none [`GUESSING`] after the one before, until more are refused.
+const MAX_GUESSES: u32 = 10;
+/// In microseconds.
+const GUESSING: i64 = 5 * 60 * 1_000_000;
+/// Names that are remembered.
+const MAX_GUESSED: usize = 10_000;
+
+impl Guesses {
+    fn check(&self, name: &str, now: Timestamp) -> Result<(), ApiError> {
+        let Ok(map) = self.0.lock() else { return Ok(()) };
+        match map.get(name) {
+            Some((count, since)) if *count >= MAX_GUESSES && now.0 - since.0 < GUESSING => {
+                Err(ApiError::new(
+                    StatusCode::TOO_MANY_REQUESTS,
+                    "too_many",
+                    "too many wrong passwords for this name",
+                )
+                .hint("try again in five minutes"))
             }
-            map.insert(token_key(&text), (user.to_owned(), now.saturating_add_micros(SESSION)));
-        }
-        text
-    }
-
-    pub(crate) fn end(&self, headers: &HeaderMap) {
-        if let (Some(text), Ok(mut map)) = (cookie(headers), self.0.lock()) {
-            map.remove(&token_key(text));
+            _ => Ok(()),
         }
     }
 
-    fn user(&self, text: &str, now: Timestamp) -> Option<String> {
-        let map = self.0.lock().ok()?;
-        map.get(&token_key(text)).filter(|(_, until)| *until > now).map(|(user, _)| user.clone())
+    fn wrong(&self, name: &str, now: Timestamp) {
+        let Ok(mut map) = self.0.lock() else { return };
+        if map.len() >= MAX_GUESSED {
+            map.retain(|_, (_, since)| now.0 - since.0 < GUESSING);
+        }
+        let entry = map.entry(name.chars().take(200).collect()).or_insert((0, now));
+        if now.0 - entry.1.0 >= GUESSING {
+            entry.0 = 0;
+        }
+        *entry = (entry.0 + 1, now);
     }
 }
 
@@ -257,15 +288,21 @@ fn of_token(views: &dyn Views, text: &str, now: Timestamp) -> Result<Principal, 
 
 pub(crate) fn sign_in(
     views: &dyn Views,
+    guesses: &Guesses,
     name: &str,
     password: &str,
 ) -> Result<Principal, ApiError> {
+    let now = kobza_runtime::wall_now();
+    guesses.check(name, now)?;
     let row = user(views, name)?;
     // A hash is computed for unknown names as well: the time must not tell who exists.
     let hash = row.as_ref().map_or(NOBODY.as_str(), |u| u.password.as_str());
     match (password_fits(password, hash), row) {
         (true, Some(row)) => Ok(of_user(row)),
-        _ => Err(unauthorized("the name or the password is not right")),
+        _ => {
+            guesses.wrong(name, now);
+            Err(unauthorized("the name or the password is not right"))
+        }
     }
 }
 
@@ -274,13 +311,38 @@ static NOBODY: std::sync::LazyLock<String> =
     std::sync::LazyLock::new(|| hash_password(&new_token().0).unwrap_or_default());
 
 impl ApiState {
+    /// Begins a session; answers the text of its cookie. Sessions that have ended are removed.
+    pub(crate) async fn begin_session(&self, user: &str) -> Result<String, ApiError> {
+        let now = kobza_runtime::wall_now();
+        let text = URL_SAFE_NO_PAD.encode(random());
+        let row = SessionRow { user: user.to_owned(), until: now.saturating_add_micros(SESSION) };
+        let query = ObjectQuery { kind: kinds::SESSION, limit: 100, ..Default::default() };
+        let known = self.read(move |views| views.list_objects(&query)).await?;
+        let mut writes = vec![session_write(token_key(&text), Some(&row))?];
+        for object in known.items {
+            let over = serde_json::from_value::<SessionRow>(object.value)
+                .map_or(true, |row| row.until <= now);
+            if over {
+                writes.push(session_write(object.key, None)?);
+            }
+        }
+        self.write(writes).await?;
+        Ok(text)
+    }
+
+    pub(crate) async fn end_session(&self, headers: &HeaderMap) -> Result<(), ApiError> {
+        match cookie(headers) {
+            Some(text) => self.write(vec![session_write(token_key(text), None)?]).await,
+            None => Ok(()),
+        }
+    }
+
     /// Who sends these headers. Bearer tokens, basic credentials (a user's, or a token as the
     /// password), or a session's cookie; without accounts everybody on this machine.
     pub async fn principal(&self, headers: &HeaderMap) -> Result<Principal, ApiError> {
         let given = headers.get(header::AUTHORIZATION).map(|v| v.to_str().map(str::to_owned));
         let session = cookie(headers).map(str::to_owned);
-        let (views, sessions, loopback) =
-            (self.views.clone(), self.sessions.clone(), self.loopback);
+        let (views, guesses, loopback) = (self.views.clone(), self.guesses.clone(), self.loopback);
         let found = tokio::task::spawn_blocking(move || -> Result<Principal, ApiError> {
             let now = kobza_runtime::wall_now();
             let views = views.as_ref();
@@ -303,12 +365,12 @@ impl ApiState {
                     if password.starts_with(TOKEN_PREFIX) {
                         return of_token(views, password, now);
                     }
-                    return sign_in(views, name, password);
+                    return sign_in(views, &guesses, name, password);
                 }
                 return Err(unauthorized("this way to authenticate is not known here"));
             }
             if let Some(text) = session
-                && let Some(name) = sessions.user(&text, now)
+                && let Some(name) = session_user(views, &text, now)?
                 && let Some(row) = user(views, &name)?
             {
                 return Ok(of_user(row));

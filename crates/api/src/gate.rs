@@ -196,6 +196,27 @@ fn repeated(kept: &Value) -> Response {
     response
 }
 
+/// A key that is being worked on, until this is dropped.
+struct Working<'a> {
+    state: &'a ApiState,
+    key: String,
+}
+
+impl<'a> Working<'a> {
+    fn begin(state: &'a ApiState, key: &str) -> Option<Self> {
+        let new = state.busy.lock().ok()?.insert(key.to_owned());
+        new.then(|| Self { state, key: key.to_owned() })
+    }
+}
+
+impl Drop for Working<'_> {
+    fn drop(&mut self) {
+        if let Ok(mut busy) = self.state.busy.lock() {
+            busy.remove(&self.key);
+        }
+    }
+}
+
 /// Does a write once for each key: a repetition with the same body gets the same answer for a day.
 async fn once(
     state: &ApiState,
@@ -219,6 +240,16 @@ async fn once(
     let place = token_key(&format!("{who}\n{key}"));
     let print =
         token_key(&format!("{} {}\n{}", parts.method, parts.uri, String::from_utf8_lossy(&bytes)));
+    // Of two calls at once, the second is told to come back: it gets the first one's answer then.
+    let Some(_working) = Working::begin(state, &place) else {
+        return ApiError::new(
+            StatusCode::CONFLICT,
+            "conflict",
+            "a request with this idempotency key is being worked on",
+        )
+        .hint("repeat it in a moment")
+        .into_response();
+    };
     let wanted = place.clone();
     let now = kobza_runtime::wall_now();
     match state.read(move |v| v.get_object(kinds::IDEMPOTENCY, "", &wanted)).await {

@@ -71,7 +71,9 @@ pub struct ApiState {
     pub(crate) loopback: bool,
     pub(crate) shapes: Shapes,
     pub(crate) names: Names,
-    pub(crate) sessions: crate::auth::Sessions,
+    pub(crate) guesses: crate::auth::Guesses,
+    /// Idempotency keys whose first request is being worked on.
+    pub(crate) busy: Arc<Mutex<std::collections::HashSet<String>>>,
     pub(crate) deletions: Deletions,
 }
 
@@ -99,7 +101,8 @@ impl ApiState {
             loopback: parts.loopback,
             shapes: Shapes::default(),
             names: Names::default(),
-            sessions: crate::auth::Sessions::default(),
+            guesses: crate::auth::Guesses::default(),
+            busy: Arc::default(),
             deletions: Deletions::default(),
         }
     }

@@ -154,9 +154,9 @@ async fn sign_in(
     Json(given): Json<Credentials>,
 ) -> Result<([(header::HeaderName, String); 1], NoContent), ApiError> {
     let name = given.name.clone();
-    let views = state.views.clone();
+    let (views, guesses) = (state.views.clone(), state.guesses.clone());
     let found = tokio::task::spawn_blocking(move || {
-        crate::auth::sign_in(views.as_ref(), &given.name, &given.password)
+        crate::auth::sign_in(views.as_ref(), &guesses, &given.name, &given.password)
     })
     .await
     .map_err(|e| ApiError::bad(e.to_string()))?;
@@ -165,16 +165,16 @@ async fn sign_in(
         tokio::time::sleep(std::time::Duration::from_millis(300)).await;
         return Err(error);
     }
-    let cookie = session_cookie(&state.sessions.begin(&name, kobza_runtime::wall_now()));
+    let cookie = session_cookie(&state.begin_session(&name).await?);
     Ok(([(header::SET_COOKIE, cookie)], NoContent))
 }
 
 async fn sign_out(
     State(state): State<ApiState>,
     headers: HeaderMap,
-) -> ([(header::HeaderName, String); 1], NoContent) {
-    state.sessions.end(&headers);
-    ([(header::SET_COOKIE, session_cookie(""))], NoContent)
+) -> Result<([(header::HeaderName, String); 1], NoContent), ApiError> {
+    state.end_session(&headers).await?;
+    Ok(([(header::SET_COOKIE, session_cookie(""))], NoContent))
 }
 
 async fn namespaces(

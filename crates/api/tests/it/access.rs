@@ -174,3 +174,37 @@ fn other_systems_routes_take_the_same_credentials() {
     assert_eq!(ask(&elsewhere), (403, 403));
     assert_eq!(ask(&operator), (200, 200));
 }
+
+#[test]
+fn sessions_are_stored_by_their_hash_and_guessing_ends() {
+    let world = World::new();
+    let roles = [("default".to_owned(), Role::Viewer)].into();
+    world.write(vec![kobza_api::user_write("ann", "correct horse", roles).unwrap()]);
+    let sign_in = |password: &str| {
+        let body = serde_json::json!({"name": "ann", "password": password});
+        let agent: ureq::Agent =
+            ureq::Agent::config_builder().http_status_as_error(false).build().into();
+        agent.post(format!("{}/api/v1/session", world.url)).send_json(body).unwrap()
+    };
+    let answer = sign_in("correct horse");
+    assert_eq!(answer.status(), 204);
+    let cookie = answer.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap();
+    let text = cookie.split_once('=').unwrap().1;
+    let kept = world.objects(kobza_store::kinds::SESSION);
+    assert_eq!(kept.len(), 1);
+    assert!(!format!("{kept:?}").contains(text), "the store must not hold what opens a session");
+    let with = |method: &str, path: &str, more: &[(&str, &str)]| {
+        let mut headers = vec![("cookie", cookie)];
+        headers.extend_from_slice(more);
+        world.status(method, path, &headers)
+    };
+    assert_eq!(with("GET", "/api/v1/runs", &[]), 200);
+    assert_eq!(with("GET", "/api/v1/runs?namespace=other", &[]), 403);
+    assert_eq!(with("DELETE", "/api/v1/session", &[]), 204);
+    assert_eq!(with("GET", "/api/v1/runs", &[]), 401);
+    assert!(world.objects(kobza_store::kinds::SESSION).is_empty());
+    for _ in 0..10 {
+        assert_eq!(sign_in("wrong").status(), 401);
+    }
+    assert_eq!(sign_in("correct horse").status(), 429, "guessing must not go on");
+}

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use kobza_api::{ApiParts, ApiState, Catalog, Definition, Problem, Role, Vault};
 use kobza_model::{Json, Timestamp, Workflow};
 use kobza_runtime::{Handle, Runtime, RuntimeOptions, Submission, channel, wall_now};
-use kobza_store::{SqliteOptions, SqliteStore, Write};
+use kobza_store::{ObjectQuery, SqliteOptions, SqliteStore, StoredObject, Views as _, Write};
 
 /// Reads no definitions: nothing here stores one.
 struct NoCatalog;
@@ -24,6 +24,7 @@ impl Catalog for NoCatalog {
 pub(crate) struct World {
     pub(crate) url: String,
     pub(crate) handle: Handle,
+    store: Arc<SqliteStore>,
     tokio: Option<tokio::runtime::Runtime>,
     looped: Option<Runtime>,
     _folder: tempfile::TempDir,
@@ -45,7 +46,7 @@ impl World {
         let state = ApiState::new(ApiParts {
             handle: handle.clone(),
             store: store.clone(),
-            views: store,
+            views: store.clone(),
             logs: kobza_blobs::LogStore::new(folder.path().join("logs")),
             catalog: Arc::new(NoCatalog),
             started_at: wall_now(),
@@ -64,11 +65,16 @@ impl World {
         let listener = tokio.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         tokio.spawn(async move { axum::serve(listener, app).await });
-        Self { url, handle, tokio: Some(tokio), looped: Some(looped), _folder: folder }
+        Self { url, handle, store, tokio: Some(tokio), looped: Some(looped), _folder: folder }
     }
 
     pub(crate) fn write(&self, writes: Vec<Write>) {
         self.handle.submit_blocking(Submission { commands: Vec::new(), writes }).unwrap();
+    }
+
+    pub(crate) fn objects(&self, kind: &'static str) -> Vec<StoredObject> {
+        let query = ObjectQuery { kind, limit: 100, ..Default::default() };
+        self.store.list_objects(&query).unwrap().items
     }
 
     /// Text and id of a new token.

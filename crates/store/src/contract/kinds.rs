@@ -23,6 +23,8 @@ pub const PARTITIONS: &str = "partitions";
 pub const TOKEN: &str = "token";
 /// A person, with a password hash and roles.
 pub const USER: &str = "user";
+/// Somebody who signed in, by the hash of the cookie.
+pub const SESSION: &str = "session";
 /// A write that somebody made: keys sort by time.
 pub const AUDIT: &str = "audit";
 /// The answer to an idempotency key.
@@ -60,6 +62,7 @@ pub const ALL: &[&str] = &[
     PARTITIONS,
     TOKEN,
     USER,
+    SESSION,
     AUDIT,
     IDEMPOTENCY,
     CACHE,
