@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::auth::Role::{Editor, Viewer};
+use crate::auth::Role::{Editor, Operator, Viewer};
 use crate::error::ApiError;
 use crate::extract::{Json, NoContent, Path, Query};
 use crate::state::ApiState;
@@ -29,6 +29,12 @@ pub(crate) fn routes() -> Routes {
             (Editor, Space::Query),
             "Remove a connection",
             delete_connection,
+        )
+        .get(
+            "/notifications",
+            (Operator, Space::Global),
+            "Notifications on their way, and dead letters",
+            notifications,
         )
         .get("/variables", (Viewer, Space::Query), "Variables, without what is secret", variables)
         .put("/variables/{key}", (Editor, Space::Query), "Set a variable", put_variable)
@@ -87,6 +93,16 @@ async fn connections(
 ) -> Result<Json<Value>, ApiError> {
     let (items, next) = objects(&state, kinds::CONNECTION, Some(place.namespace()), asked).await?;
     Ok(Json(json!({"items": items.iter().map(connection).collect::<Vec<_>>(), "next": next})))
+}
+
+/// What is on its way, and what could not be delivered.
+async fn notifications(
+    State(state): State<ApiState>,
+    Query(asked): Query<ListAsked>,
+) -> Result<Json<Value>, ApiError> {
+    let (items, next) = objects(&state, kinds::NOTIFICATION, Some(String::new()), asked).await?;
+    let items: Vec<Value> = items.into_iter().map(|object| object.value).collect();
+    Ok(Json(json!({"items": items, "next": next})))
 }
 
 #[derive(Deserialize, JsonSchema)]

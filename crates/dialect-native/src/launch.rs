@@ -478,6 +478,7 @@ fn environment(options: &Options, launch: &Launch, facts: &dyn Facts) -> Vec<(St
         ("KOBZA_TASK", name),
         ("KOBZA_ATTEMPT", launch.attempt.to_string()),
         ("KOBZA_WORKFLOW", run.workflow.clone()),
+        ("TRACEPARENT", kobza_model::traceparent(launch.id.task_id(), launch.attempt)),
     ];
     if let Some(index) = launch.index {
         env.push(("KOBZA_MAP_INDEX", index.to_string()));

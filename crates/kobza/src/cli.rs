@@ -146,6 +146,9 @@ pub(crate) struct ServerArgs {
     /// Delete runs that ended longer ago, with their logs (such as 90d); none: keep all
     #[arg(long, value_parser = crate::upkeep::duration, env = "KOBZA_KEEP")]
     pub(crate) keep: Option<std::time::Duration>,
+    /// What goes out, as TOML: notifications, traces, lineage
+    #[arg(long, value_name = "FILE", env = "KOBZA_OUTBOUND")]
+    pub(crate) outbound: Option<PathBuf>,
     /// Settings of the Luigi scheduler: a `luigi.cfg`, or a TOML file
     #[arg(long, value_name = "FILE", env = "KOBZA_LUIGI_CONFIG")]
     pub(crate) luigi_config: Option<PathBuf>,

@@ -26,6 +26,7 @@ pub(crate) fn server(args: ServerArgs) -> Result<(), Failure> {
             "start on 127.0.0.1, add a user, then listen elsewhere",
         ));
     }
+    let outbound = args.outbound.as_deref().map(outbound).transpose()?;
     tracing_subscriber::fmt()
         .with_env_filter(
             tracing_subscriber::EnvFilter::try_from_env("KOBZA_LOG")
@@ -76,6 +77,18 @@ pub(crate) fn server(args: ServerArgs) -> Result<(), Failure> {
         clock: Arc::new(wall_now),
     })
     .map_err(|e| Failure::new(format!("triggers: {e}")))?;
+    if let Some(config) = outbound {
+        let (vault, store) = (host.vault.clone(), host.store.clone());
+        let parts = kobza_outbound::Parts {
+            handle: host.handle.clone(),
+            store: host.store.clone(),
+            views: host.store.clone(),
+            lookup: Arc::new(move |kind, namespace, name| {
+                vault.lookup(store.as_ref(), kind, namespace, name)
+            }),
+        };
+        kobza_outbound::start(config, &parts)?;
+    }
     let luigi = crate::luigi::router(
         host.handle.clone(),
         crate::luigi::config(args.luigi_config.as_deref())?,
@@ -115,6 +128,13 @@ pub(crate) fn server(args: ServerArgs) -> Result<(), Failure> {
     tokio.block_on(triggers.stop());
     host.stop()?;
     served
+}
+
+fn outbound(file: &std::path::Path) -> Result<kobza_outbound::Config, Failure> {
+    let named =
+        |error: &dyn std::fmt::Display| Failure::new(format!("{}: {error}", file.display()));
+    let text = std::fs::read_to_string(file).map_err(|e| named(&e))?;
+    kobza_outbound::Config::parse(&text).map_err(|e| named(&e))
 }
 
 async fn signalled() {

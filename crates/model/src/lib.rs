@@ -10,6 +10,7 @@ mod record;
 mod schema;
 mod state;
 mod time;
+mod trace;
 mod workflow;
 
 pub use gate::{
@@ -24,6 +25,7 @@ pub use record::{
 };
 pub use state::{Cause, Outcome, RunState, TaskState};
 pub use time::{EngineTime, Now, ParseTimestampError, Timestamp};
+pub use trace::{attempt_span_id, run_span_id, trace_id, traceparent};
 pub use workflow::{
     Backoff, Edge, Expansion, ExpansionAt, ExpansionBy, Graph, Hook, HookOn, Leaf, LimitUse, Node,
     Retry, Template, TemplateBody, Verdict, VerdictRow, VerdictSet, Workflow, ZeroLength,

@@ -125,6 +125,11 @@ impl Server {
         Self::launch(folder, port, &[])
     }
 
+    pub(crate) fn put(&self, path: &str, body: &str) -> (u16, Value) {
+        let url = format!("{}{path}", self.url);
+        answer(agent().put(url).header("content-type", "application/json").send(body))
+    }
+
     fn launch(folder: &Folder, port: u16, more: &[&str]) -> Self {
         let listen = format!("127.0.0.1:{port}");
         let mut args = vec!["server", "--listen", &listen, "--data", "data"];

@@ -7,5 +7,6 @@ mod docs;
 mod kill;
 mod kinds;
 mod machine;
+mod outbound;
 mod python;
 mod server;

@@ -1,0 +1,118 @@
+//! The file that says what goes out.
+
+use serde::Deserialize;
+
+/// What goes out, and where.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    pub(crate) notify: Vec<Rule>,
+    pub(crate) traces: Option<Traces>,
+    pub(crate) lineage: Option<Lineage>,
+}
+
+/// The file cannot be used; the message says where and why.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(String);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum On {
+    Failure,
+    Success,
+    Cancelled,
+    Retry,
+    CheckFailed,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Form {
+    #[default]
+    Webhook,
+    Slack,
+}
+
+/// A rule for notifications.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Rule {
+    pub(crate) name: String,
+    pub(crate) on: Vec<On>,
+    /// None: any.
+    pub(crate) namespace: Option<String>,
+    pub(crate) workflow: Option<String>,
+    /// A connection of the namespace `default`: `url`, and for webhooks a `secret`.
+    pub(crate) connection: String,
+    #[serde(default)]
+    pub(crate) form: Form,
+    /// A template of `event`.
+    #[serde(default = "default_text")]
+    pub(crate) text: String,
+}
+
+fn default_text() -> String {
+    "{{ event.what }}: {{ event.workflow }} run {{ event.run }}".to_owned()
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Traces {
+    /// Where OTLP over HTTP is taken, such as `http://127.0.0.1:4318/v1/traces`.
+    pub(crate) url: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Lineage {
+    /// Where OpenLineage events are taken, such as `http://127.0.0.1:5000/api/v1/lineage`.
+    pub(crate) url: String,
+}
+
+impl Config {
+    /// Reads TOML.
+    pub fn parse(text: &str) -> Result<Self, ConfigError> {
+        let config: Self = toml::from_str(text).map_err(|e| ConfigError(e.to_string()))?;
+        let mut names = std::collections::BTreeSet::new();
+        for rule in &config.notify {
+            let plain = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+            if rule.name.is_empty() || !rule.name.chars().all(plain) || !names.insert(&rule.name) {
+                return Err(ConfigError(format!(
+                    "notify: {:?} is not a usable name: letters, digits, `_`, `-` and `.`, each name once",
+                    rule.name
+                )));
+            }
+            kobza_expr::native::check(&rule.text, kobza_expr::native::Mode::Text)
+                .map_err(|e| ConfigError(format!("notify {}: text: {e}", rule.name)))?;
+        }
+        let urls =
+            [config.traces.as_ref().map(|t| &t.url), config.lineage.as_ref().map(|l| &l.url)];
+        for url in urls.into_iter().flatten() {
+            if !url.starts_with("http://") && !url.starts_with("https://") {
+                return Err(ConfigError("a url begins with http:// or https://".to_owned()));
+            }
+        }
+        Ok(config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Config;
+
+    #[test]
+    fn bad_files_are_refused() {
+        for (text, word) in [
+            ("[traces]\nurl = 'ftp://x'", "http"),
+            ("[[notify]]\nname='a b'\non=['failure']\nconnection='c'", "name"),
+            ("[[notify]]\nname='a'\non=['sometimes']\nconnection='c'", "sometimes"),
+            ("[[notify]]\nname='a'\non=[]\nconnection='c'\ntext='{{ '", "text"),
+            ("nonsense = 1", "nonsense"),
+        ] {
+            let error = Config::parse(text).unwrap_err().to_string();
+            assert!(error.contains(word), "{error}");
+        }
+        assert!(Config::parse("").is_ok());
+    }
+}
