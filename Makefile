@@ -4,10 +4,12 @@ CARGO ?= cargo
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 KOBZA := $(CARGO_TARGET_DIR)/release/kobza
 
-.PHONY: help demo build ui test test-rust test-python test-ui test-luigi lint bench soak clean
+.PHONY: help demo demo-stop build ui test test-rust test-python test-ui test-luigi lint bench soak clean
 
 help:
-	@echo "make demo    build, then load a day of real data with the nightly ETL example"
+	@echo "make demo    build, start a server in the background, load 14 days of real data with it"
+	@echo "             WAREHOUSE=postgres://... takes PostgreSQL as source and warehouse"
+	@echo "make demo-stop   end what make demo started"
 	@echo "make test    install what the tests need, and pass them all"
 	@echo "make build   the release binary, at target/release/kobza"
 	@echo "make ui      the user interface, to be built into the binary"
@@ -23,7 +25,10 @@ build: ui
 	$(CARGO) build --release -p kobza
 
 demo: build
-	@bash examples/nightly-etl/demo.sh $(KOBZA)
+	@WAREHOUSE="$(WAREHOUSE)" python3 examples/nightly-etl/demo.py start $(KOBZA)
+
+demo-stop:
+	@python3 examples/nightly-etl/demo.py stop
 
 test: test-rust test-python test-ui test-luigi
 	@echo "all tests passed"

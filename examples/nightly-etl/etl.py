@@ -1,4 +1,5 @@
-"""The bodies of the nightly ETL: plain functions on SQLite, standard library only."""
+"""The bodies of the nightly ETL: plain functions on SQLite (standard library only) or PostgreSQL
+(psycopg)."""
 
 from __future__ import annotations
 
@@ -11,24 +12,26 @@ import sqlite3
 import urllib.parse
 import urllib.request
 import zipfile
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 SCHEMA = """
 create table if not exists staging_flights (day text, carrier text, flight int, origin text,
-    dest text, hour int, dep_delay real, distance real);
-create table if not exists staging_weather (day text, origin text, hour int, temp real,
-    wind_speed real, precip real, visib real);
-create table if not exists staging_movies (day text, id int, title text, year int, rating real);
+    dest text, hour int, dep_delay double precision, distance double precision);
+create table if not exists staging_weather (day text, origin text, hour int, temp double precision,
+    wind_speed double precision, precip double precision, visib double precision);
+create table if not exists staging_movies (day text, id int, title text, year int, rating double precision);
 create table if not exists staging_delays (day text, origin text, hour int, flights int,
-    mean_delay real, wind_speed real, visib real);
+    mean_delay double precision, wind_speed double precision, visib double precision);
 create table if not exists flights (day text, carrier text, flight int, origin text, dest text,
-    hour int, dep_delay real, distance real);
-create table if not exists weather (day text, origin text, hour int, temp real, wind_speed real,
-    precip real, visib real);
-create table if not exists movies (day text, id int, title text, year int, rating real);
-create table if not exists delays (day text, origin text, hour int, flights int, mean_delay real,
-    wind_speed real, visib real);
+    hour int, dep_delay double precision, distance double precision);
+create table if not exists weather (day text, origin text, hour int, temp double precision, wind_speed double precision,
+    precip double precision, visib double precision);
+create table if not exists movies (day text, id int, title text, year int, rating double precision);
+create table if not exists delays (day text, origin text, hour int, flights int, mean_delay double precision,
+    wind_speed double precision, visib double precision);
 create index if not exists staging_flights_day on staging_flights (day);
 create index if not exists flights_day on flights (day);
 """
@@ -36,8 +39,44 @@ create index if not exists flights_day on flights (day);
 TABLES = ("flights", "weather", "movies", "delays")
 
 
-def connect(results: str) -> sqlite3.Connection:
-    return sqlite3.connect(Path(results) / "warehouse.db", timeout=60)
+POSTGRES = ("postgres://", "postgresql://")
+
+
+class Database:
+    """One connection, the same for both kinds of database; values are marked with `?`."""
+
+    def __init__(self, connection: Any, mark: str) -> None:
+        self.cursor = connection.cursor()
+        self.mark = mark
+
+    def execute(self, sql: str, values: tuple = ()) -> Any:
+        self.cursor.execute(sql.replace("?", self.mark), values)
+        return self.cursor
+
+    def insert(self, table: str, rows: list[tuple]) -> None:
+        if rows:
+            marks = ", ".join([self.mark] * len(rows[0]))
+            self.cursor.executemany(f"insert into {table} values ({marks})", rows)
+
+    def script(self, sql: str) -> None:
+        for statement in filter(str.strip, sql.split(";")):
+            self.cursor.execute(statement)
+
+
+@contextmanager
+def transaction(url: str) -> Iterator[Database]:
+    """All of it or nothing: committed at the end, undone by an error."""
+    if url.startswith(POSTGRES):
+        import psycopg
+
+        with psycopg.connect(url, connect_timeout=60) as connection:
+            yield Database(connection, "%s")
+    else:
+        path = Path(url.removeprefix("sqlite:"))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with closing(sqlite3.connect(path, timeout=60)) as connection, connection:
+            connection.execute("begin immediate")
+            yield Database(connection, "?")
 
 
 def number(text: str) -> float | None:
@@ -45,24 +84,23 @@ def number(text: str) -> float | None:
     return None if text in ("", "NA") else float(text)
 
 
-def replace(db: sqlite3.Connection, table: str, day: str, rows: list[tuple]) -> int:
+def replace(db: Database, table: str, day: str, rows: list[tuple]) -> int:
     """All rows of a day at once: running a task again gives the same table."""
-    with db:
-        db.execute(f"delete from {table} where day = ?", (day,))
-        if rows:
-            marks = ", ".join("?" * len(rows[0]))
-            db.executemany(f"insert into {table} values ({marks})", rows)
+    db.execute(f"delete from {table} where day = ?", (day,))
+    db.insert(table, rows)
     return len(rows)
 
 
-def prepare(results: str, day: str) -> None:
-    os.makedirs(results, exist_ok=True)
-    with closing(connect(results)) as db, db:
-        db.executescript(SCHEMA)
+def prepare(warehouse: str, day: str) -> None:
+    with transaction(warehouse) as db:
+        if warehouse.startswith(POSTGRES):
+            # Two runs that make the same table at once would be one too many.
+            db.execute("select pg_advisory_xact_lock(20130310)")
+        db.script(SCHEMA)
         db.execute("delete from staging_weather where day = ?", (day,))
 
 
-def extract_flights(results: str, day: str, source: str) -> int:
+def extract_flights(warehouse: str, day: str, source: str) -> int:
     year, month, date = (str(int(part)) for part in day.split("-"))
     rows = []
     with zipfile.ZipFile(source) as archive:
@@ -74,15 +112,15 @@ def extract_flights(results: str, day: str, source: str) -> int:
                         (day, row["carrier"], int(row["flight"]), row["origin"], row["dest"],
                          int(row["hour"]), number(row["dep_delay"]), number(row["distance"]))
                     )
-    if os.environ.get("ETL_BAD_ROW"):
+    if os.environ.get("ETL_BAD_ROW") in ("1", day):
         rows.append((day, "XX", 1, "???", "nowhere", 0, None, -1.0))
-    with closing(connect(results)) as db:
+    with transaction(warehouse) as db:
         count = replace(db, "staging_flights", day, rows)
     print(f"{count} flights on {day}")
     return count
 
 
-def extract_weather(results: str, day: str, url: str, page: int) -> int:
+def extract_weather(warehouse: str, day: str, url: str, page: int) -> int:
     query = urllib.parse.urlencode({"day": day, "page": page})
     with urllib.request.urlopen(f"{url}/observations?{query}", timeout=30) as answer:
         observations = json.load(answer)["items"]
@@ -90,42 +128,43 @@ def extract_weather(results: str, day: str, url: str, page: int) -> int:
         (day, o["origin"], o["hour"], o["temp"], o["wind_speed"], o["precip"], o["visib"])
         for o in observations
     ]
-    with closing(connect(results)) as db, db:
+    with transaction(warehouse) as db:
         for row in rows:
             db.execute("delete from staging_weather where day = ? and origin = ? and hour = ?", row[:3])
-        db.executemany("insert into staging_weather values (?, ?, ?, ?, ?, ?, ?)", rows)
+        db.insert("staging_weather", rows)
     print(f"page {page}: {len(rows)} observations")
     return len(rows)
 
 
-def extract_movies(results: str, day: str, source: str) -> int:
-    with closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True)) as dump:
-        rows = [(day, *row) for row in dump.execute("select ID, Title, Year, imdbRating from omdb")]
-    with closing(connect(results)) as db:
+def extract_movies(warehouse: str, day: str, source: str) -> int:
+    with transaction(source) as dump:
+        sql = "select id, title, year, imdbrating from omdb"
+        rows = [(day, *row) for row in dump.execute(sql).fetchall()]
+    with transaction(warehouse) as db:
         count = replace(db, "staging_movies", day, rows)
     print(f"{count} movies in the dump")
     return count
 
 
-def transform(results: str, day: str) -> int:
-    with closing(connect(results)) as db, db:
+def transform(warehouse: str, day: str) -> int:
+    with transaction(warehouse) as db:
         db.execute("delete from staging_delays where day = ?", (day,))
-        db.execute(
+        done = db.execute(
             """insert into staging_delays
                select f.day, f.origin, f.hour, count(*), avg(f.dep_delay),
                       max(w.wind_speed), min(w.visib)
                from staging_flights f
-               left join staging_weather w using (day, origin, hour)
+               left join staging_weather w on w.day = f.day and w.origin = f.origin and w.hour = f.hour
                where f.day = ? group by f.day, f.origin, f.hour""",
             (day,),
         )
-        return db.execute("select count(*) from staging_delays where day = ?", (day,)).fetchone()[0]
+        return done.rowcount
 
 
-def publish(results: str, day: str) -> dict[str, int]:
+def publish(warehouse: str, day: str) -> dict[str, int]:
     """One transaction: readers see the day whole or not at all."""
     counts = {}
-    with closing(connect(results)) as db, db:
+    with transaction(warehouse) as db:
         for table in TABLES:
             db.execute(f"delete from {table} where day = ?", (day,))
             done = db.execute(f"insert into {table} select * from staging_{table} where day = ?", (day,))
@@ -134,8 +173,15 @@ def publish(results: str, day: str) -> dict[str, int]:
     return counts
 
 
-def report(results: str, day: str) -> str:
-    with closing(connect(results)) as db:
+def totals(warehouse: str) -> dict[str, tuple[int, int]]:
+    """Days and rows of each published table."""
+    with transaction(warehouse) as db:
+        sql = "select count(distinct day), count(*) from "
+        return {table: tuple(db.execute(sql + table).fetchone()) for table in TABLES}
+
+
+def report(warehouse: str, day: str, results: str) -> str:
+    with transaction(warehouse) as db:
         counts = {
             t: db.execute(f"select count(*) from {t} where day = ?", (day,)).fetchone()[0] for t in TABLES
         }
@@ -145,6 +191,7 @@ def report(results: str, day: str) -> str:
             (day,),
         ).fetchall()
     path = Path(results) / f"report-{day}.html"
+    path.parent.mkdir(parents=True, exist_ok=True)
     rows = "".join(f"<tr><td>{html.escape(t)}<td>{n}" for t, n in counts.items())
     path.write_text(
         f"<!doctype html><meta charset=utf-8><title>{day}</title><h1>{day}</h1>"

@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod bad_input;
+mod bad_triggers;
 mod docs;
+mod example;
 mod kill;
 mod kinds;
 mod machine;

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use kobza_engine::StartRun;
-use kobza_model::{Json, RunState};
+use kobza_model::{Json, RunState, Timestamp, Workflow};
 use kobza_runtime::{Submission, SubmitError};
+use kobza_schedule::partition::PartitionDefinition;
 use kobza_store::{RunFilter, StoredWorkflow, Write, kinds};
 use serde_json::json;
 use tokio::task::JoinSet;
@@ -141,6 +142,7 @@ impl Service {
         })?;
         let params = (self.options.prepare)(&stored.workflow, start.params);
         let params = params.map_err(NotReady::Refused)?;
+        let partition = start.partition.or_else(|| partition_of(&stored.workflow, start.interval));
         Ok(Box::new(StartRun {
             run: start.run,
             namespace: namespace.to_owned(),
@@ -150,7 +152,7 @@ impl Service {
             key: Some(start.key),
             trigger: start.trigger.to_owned(),
             interval: start.interval,
-            partition: start.partition,
+            partition,
             labels: start.labels,
             parent: None,
             priority: 0,
@@ -294,6 +296,15 @@ impl Service {
         if self.options.runtime.submit(submission).await.is_ok() {
             self.saved = self.seen;
         }
+    }
+}
+
+/// The partition of a workflow's own division in which an interval begins.
+fn partition_of(workflow: &Workflow, interval: Option<(Timestamp, Timestamp)>) -> Option<String> {
+    let division = workflow.source.get("partitions").filter(|_| workflow.dialect == "native")?;
+    match PartitionDefinition::parse(division).ok()? {
+        PartitionDefinition::Time(times) => times.key(times.index_at(interval?.0)?),
+        _ => None,
     }
 }
 
