@@ -110,7 +110,7 @@ def floor_processes(count: int) -> float:
 def lags(data: str, minute: int) -> list[float]:
     """Seconds from a slot to each of its runs' start, by the store's own times."""
     store = sqlite3.connect(f"file:{data}/kobza.db?mode=ro", uri=True)
-    rows = store.execute("select created_at from runs where created_at between ? and ?",
+    rows = store.execute("select created_at from run where created_at between ? and ?",
                          (minute * 1_000_000, (minute + 59) * 1_000_000))
     return [at / 1e6 - minute for (at,) in rows]
 

@@ -11,7 +11,6 @@ import os
 import sys
 import urllib.parse
 import urllib.request
-from contextlib import closing
 from typing import Annotated, Any
 
 import kobza
@@ -26,27 +25,31 @@ AGAIN = Retry(2, delay=1, backoff="exponential")
 TIMES = {"retries": AGAIN, "timeout": 300}
 
 
+def warehouse(results: str) -> str:
+    return f"sqlite:{results}/warehouse.db"
+
+
 def holds(results: str, question: str, day: str) -> bool:
-    with closing(etl.connect(results)) as db:
-        return bool(db.execute(question, {"day": day}).fetchone()[0])
+    with etl.transaction(warehouse(results)) as db:
+        return bool(db.execute(question, (day,) * question.count("?")).fetchone()[0])
 
 
 @task(**TIMES)
 def prepare(results: str, day: str) -> str:
-    etl.prepare(results, day)
+    etl.prepare(warehouse(results), day)
     return results
 
 
 @task(**TIMES)
 def flights(results: str, day: str, source: str) -> int:
-    return etl.extract_flights(results, day, source)
+    return etl.extract_flights(warehouse(results), day, source)
 
 
 @task
 def flights_are_plausible(results: str, day: str, count: int) -> None:
     if count == 0:
         raise kobza.CheckFailed(f"there are no flights on {day}")
-    good = """select count(*) = 0 from staging_flights where day = :day
+    good = """select count(*) = 0 from staging_flights where day = ?
         and (distance <= 0 or origin not in ('EWR', 'JFK', 'LGA') or length(dest) <> 3)"""
     if not holds(results, good, day):
         raise kobza.CheckFailed(f"some flights of {day} are not plausible")
@@ -62,7 +65,7 @@ def weather_pages(day: str, url: str) -> dict[str, Any]:
 
 @task(**TIMES)
 def weather(page: int, results: str, day: str, url: str) -> int:
-    return etl.extract_weather(results, day, url, page)
+    return etl.extract_weather(warehouse(results), day, url, page)
 
 
 @task
@@ -73,14 +76,14 @@ def weather_is_complete(counts: list[int], pages: dict[str, Any]) -> None:
 
 @task(**TIMES)
 def movies(results: str, day: str, source: str) -> int:
-    return etl.extract_movies(results, day, source)
+    return etl.extract_movies(warehouse(results), day, source)
 
 
 @task(**TIMES)
 def transform(results: str, day: str) -> int:
-    count = etl.transform(results, day)
-    every = """select (select coalesce(sum(flights), 0) from staging_delays where day = :day)
-        = (select count(*) from staging_flights where day = :day)"""
+    count = etl.transform(warehouse(results), day)
+    every = """select (select coalesce(sum(flights), 0) from staging_delays where day = ?)
+        = (select count(*) from staging_flights where day = ?)"""
     if not holds(results, every, day):
         raise kobza.CheckFailed("not every flight is counted")
     return count
@@ -91,14 +94,14 @@ def transform(results: str, day: str) -> int:
     **TIMES,
 )
 def publish(results: str, day: str) -> dict[str, int]:
-    counts = etl.publish(results, day)
+    counts = etl.publish(warehouse(results), day)
     kobza.notes.table([{"table": name, "rows": rows} for name, rows in counts.items()])
     return counts
 
 
 @task(consumes=["warehouse/delays"], **TIMES)
 def report(results: str, day: str) -> str:
-    return etl.report(results, day)
+    return etl.report(warehouse(results), day, results)
 
 
 @workflow(name="python-etl", tags=["example", "etl"])

@@ -219,7 +219,8 @@ impl Body {
             "only": self.only.as_deref().unwrap_or("all"), "params": self.params,
         });
         if let Some(keys) = &self.partitions {
-            spec["partitions"] = json!({"definition": {"static": keys}, "set": "*"});
+            spec["partitions"] =
+                json!({"definition": {"type": "static", "keys": keys}, "set": "*"});
         } else {
             let schedule = match &self.schedule {
                 Some(schedule) => schedule.clone(),

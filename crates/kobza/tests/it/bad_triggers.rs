@@ -63,7 +63,10 @@ fn a_backfill_of_ten_million_is_refused_with_its_count() {
             server.post("/api/v1/backfills", "application/json", &body.to_string());
         assert!((400..500).contains(&status), "{status} {answer}");
         let message = answer["error"]["message"].as_str().unwrap_or_default();
-        assert!(message.contains("more than 1000000 runs") && message.contains("at most 100000"), "{answer}");
+        assert!(
+            message.contains("more than 1000000 runs") && message.contains("at most 100000"),
+            "{answer}"
+        );
     }
     for (body, says) in [
         (json!({"workflow": "w", "from": "2026-02-30", "to": "2026-03-01"}), "2026-02-30"),
@@ -93,4 +96,21 @@ fn the_second_server_on_a_store_says_so() {
     assert_eq!(second.status.code(), Some(2), "{message}");
     assert!(message.contains("data is in use by process"), "{message}");
     assert_eq!(server.get("/ready").0, 200, "the first goes on");
+}
+
+#[test]
+fn a_backfill_over_partitions_runs_each_once() {
+    let folder = Folder::new();
+    let server = Server::start(&folder);
+    let yaml = "name: w\ntasks: {a: {shell: 'echo of {{ partition }}'}}\n";
+    assert_eq!(server.post("/api/v1/workflows", "application/yaml", yaml).0, 201);
+    let body = json!({"workflow": "w", "partitions": ["eu", "us"]}).to_string();
+    let (status, made) = server.post("/api/v1/backfills", "application/json", &body);
+    assert_eq!(status, 201, "{made}");
+    let path = format!("/api/v1/backfills/{}", made["id"].as_str().unwrap());
+    crate::machine::until("the backfill ends", || server.get(&path).1["state"] == "succeeded");
+    let slots = server.get(&format!("{path}/slots")).1;
+    let partitions: Vec<_> =
+        slots["items"].as_array().unwrap().iter().map(|s| s["partition"].clone()).collect();
+    assert_eq!(partitions, ["eu", "us"]);
 }
