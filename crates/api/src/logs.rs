@@ -193,8 +193,18 @@ async fn launch_of(
 }
 
 async fn lines(reader: LogReader, from: i64, limit: usize) -> Result<(Vec<Value>, u64), ApiError> {
-    let read = tokio::task::spawn_blocking(move || -> std::io::Result<(Vec<Value>, u64)> {
-        let mut reader = reader;
+    lines_again(&mut Some(reader), from, limit).await
+}
+
+/// As [`lines`], with a reader that stays: it knows where the lines are that it has passed.
+async fn lines_again(
+    kept: &mut Option<LogReader>,
+    from: i64,
+    limit: usize,
+) -> Result<(Vec<Value>, u64), ApiError> {
+    type Read = std::io::Result<(LogReader, Vec<Value>, u64)>;
+    let Some(mut reader) = kept.take() else { return Ok((Vec::new(), 0)) };
+    let read = tokio::task::spawn_blocking(move || -> Read {
         let total = reader.line_count()?;
         let first = if from < 0 {
             total.saturating_sub(from.unsigned_abs())
@@ -208,11 +218,14 @@ async fn lines(reader: LogReader, from: i64, limit: usize) -> Result<(Vec<Value>
             .enumerate()
             .map(|(place, line)| view(first + place as u64 + 1, line))
             .collect();
-        Ok((lines, total))
+        Ok((reader, lines, total))
     })
     .await;
     match read {
-        Ok(Ok(found)) => Ok(found),
+        Ok(Ok((reader, lines, total))) => {
+            *kept = Some(reader);
+            Ok((lines, total))
+        }
         Ok(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => Ok((Vec::new(), 0)),
         Ok(Err(error)) => Err(ApiError::new(
             axum::http::StatusCode::INTERNAL_SERVER_ERROR,
@@ -308,6 +321,7 @@ struct Follower {
     /// The line to send next, from 1.
     next: u64,
     ended: bool,
+    reader: Option<LogReader>,
 }
 
 async fn follow(
@@ -321,7 +335,7 @@ async fn follow(
     let last =
         headers.get("last-event-id").and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok());
     let next = last.unwrap_or_else(|| asked.from.unwrap_or(1).max(1).unsigned_abs());
-    let follower = Follower { state, id, attempt, launch, next, ended: false };
+    let follower = Follower { state, id, attempt, launch, next, ended: false, reader: None };
     let messages = stream::unfold(follower, |mut f| async move {
         let message = f.next().await?;
         Some((Ok(message), f))
@@ -339,10 +353,12 @@ impl Follower {
         loop {
             // Whether it lives is asked first: what is written before the end is then surely read.
             let (launch, live) = launch_of(&self.state, self.id, self.attempt).await.ok()?;
+            if self.launch != launch || self.reader.is_none() {
+                self.reader = Some(self.state.logs.reader(launch));
+            }
             self.launch = launch;
             let from = i64::try_from(self.next).ok()?;
-            let (items, total) =
-                lines(self.state.logs.reader(self.launch), from, 1000).await.ok()?;
+            let (items, total) = lines_again(&mut self.reader, from, MAX_LINES).await.ok()?;
             if !items.is_empty() {
                 self.next += items.len() as u64;
                 return Message::default()
