@@ -210,7 +210,7 @@ def start(kobza: str) -> int:
     slots = call(url, f"/api/v1/backfills/{backfill['id']}/slots")["items"]
     for slot in slots:
         start, end = (slot[side][:19] + "Z" for side in ("interval_start", "interval_end"))
-        print(f"{slot['partition'] or ''} {start} to {end}  {slot['reason'] or slot['state']}")
+        print(f"{start} to {end}  {slot['reason'] or slot['state']}")
     say("published, by table")
     script = "import sys, json; sys.path.insert(0, sys.argv[1]); import etl; print(json.dumps(etl.totals(sys.argv[2])))"
     shown = subprocess.run([interpreter, "-c", script, HERE, warehouse], capture_output=True, text=True)
