@@ -2,7 +2,7 @@
 
     python3 bench/run.py target/release/kobza [ROW...]
 
-Rows: processes, latency, idle, startup, size, cron, followers, logs, million. Each row that has a physical floor measures it in the
+Rows: processes, latency, idle, startup, size, cron, followers, logs, million, luigi. Each row that has a physical floor measures it in the
 same run. Results also go to target/bench.json. Standard library only; nothing is asserted.
 """
 

@@ -1,7 +1,10 @@
 //! Speed of the core: engine, loop and SQLite store with `synchronous=FULL`, without executors.
 //!
 //! Each row prints what it did, how long it took and the rate. Rows are chosen by name on the
-//! command line; none means all. Processes and HTTP are measured from outside, by `bench/run`.
+//! command line; none means all. Processes and HTTP are measured from outside, by `bench/run.py`,
+//! which also uses `luigi` (see there) as its load.
+
+mod luigi;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -198,6 +201,9 @@ fn row(name: &str, text: &str) {
 
 fn main() -> anyhow::Result<()> {
     let chosen: Vec<String> = std::env::args().skip(1).collect();
+    if chosen.first().is_some_and(|c| c == "luigi") {
+        return luigi::run(&chosen[1..]);
+    }
     let wanted = |name: &str| chosen.is_empty() || chosen.iter().any(|c| c == name);
     if wanted("latency") {
         let mut server = Server::start()?;

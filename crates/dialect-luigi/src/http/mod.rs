@@ -161,8 +161,6 @@ async fn answer(host: &dyn MachineHost, run: RunId, method: &str, data: String) 
     };
     match reply {
         Ok(mut body) => {
-            // In place: a list can be many megabytes.
-            body.insert_str(0, "{\"response\": ");
             body.push('}');
             ([(header::CONTENT_TYPE, "application/json; charset=UTF-8")], body).into_response()
         }
@@ -170,10 +168,14 @@ async fn answer(host: &dyn MachineHost, run: RunId, method: &str, data: String) 
     }
 }
 
+/// What stands before each reply. A list can be many megabytes: it grows behind this, and is not
+/// moved afterwards.
+const OPENING: &str = "{\"response\": ";
+
 fn text_of(reply: Result<Json, HostError>) -> Result<String, HostError> {
     Ok(match reply? {
-        Json::String(text) => text,
-        other => other.to_string(),
+        Json::String(text) => format!("{OPENING}{text}"),
+        other => format!("{OPENING}{other}"),
     })
 }
 
@@ -193,13 +195,13 @@ async fn read(
     method: &str,
     data: String,
 ) -> Result<String, HostError> {
-    let mut whole = String::new();
+    let mut whole = OPENING.to_owned();
     let mut arguments = serde_json::json!({ "method": method, "data": data });
     loop {
         let piece = host.call(run, "$read", arguments).await?;
         let text = piece.get("text").and_then(Json::as_str).unwrap_or_default();
         if piece.get("replace").and_then(Json::as_bool) == Some(true) {
-            return Ok(text.to_owned());
+            return Ok(format!("{OPENING}{text}"));
         }
         whole.push_str(text);
         match piece.get("session") {

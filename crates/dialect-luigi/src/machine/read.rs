@@ -11,7 +11,7 @@ use super::{LuigiMachine, Refused, object};
 use crate::pyjson::{Value, write_string};
 
 /// Tasks looked at for one piece.
-const PAGE: usize = 400;
+const PAGE: usize = 100;
 /// Lists that may be under way at once; the oldest is given up.
 const MAX_SESSIONS: usize = 32;
 
