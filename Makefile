@@ -52,7 +52,8 @@ lint:
 bench:
 	$(CARGO) build --release -p kobza -p kobza-bench
 	$(CARGO_TARGET_DIR)/release/kobza-bench
-	python3 bench/run.py $(KOBZA)
+	LUIGID="$$(bash -c '. tests/venv; venv luigi luigi==3.8.1 requests pytest==9.2.0')/bin/luigid" \
+		python3 bench/run.py $(KOBZA) $(ROWS)
 
 clean:
 	$(CARGO) clean

@@ -2,8 +2,9 @@
 
     python3 bench/run.py target/release/kobza [ROW...]
 
-Rows: processes, latency, idle, startup, size, cron, followers, logs, million, luigi. Each row that has a physical floor measures it in the
-same run. Results also go to target/bench.json. Standard library only; nothing is asserted.
+Rows: processes, latency, idle, startup, size, cron, followers, logs, million, luigi. Each row that
+has a physical floor measures it in the same run; `luigi` also drives luigid, if LUIGID names its
+program. Results also go to target/bench.json. Standard library only; nothing is asserted.
 """
 
 from __future__ import annotations
@@ -36,10 +37,11 @@ def note(workload: str, system: str, unit: str, values: list[float]) -> None:
     row = {
         "workload": workload, "system": system, "unit": unit, "n": len(values),
         "min": values[0], "median": statistics.median(values), "max": values[-1],
+        "p99": values[(len(values) - 1) * 99 // 100],
     }
     ROWS.append(row)
     print(f"{workload:<44} {system:<10} {row['median']:>12.2f} {unit:<10}"
-          f" (min {row['min']:.2f}, max {row['max']:.2f}, n {row['n']})", flush=True)
+          f" (min {row['min']:.2f}, p99 {row['p99']:.2f}, max {row['max']:.2f}, n {row['n']})", flush=True)
 
 
 class Server:
@@ -178,6 +180,52 @@ def million(folder: str) -> None:
     server.stop()
 
 
+def load_luigi(system: str, address: str, scenario: str, *numbers: int) -> None:
+    load = Path(KOBZA).with_name("kobza-bench")
+    command = [load, "luigi", address, scenario, *map(str, numbers)]
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    for line in output.splitlines():
+        figure = json.loads(line)
+        note(figure["workload"], system, figure["unit"], figure["values"])
+
+
+def luigi() -> None:
+    settings = "[scheduler]\nstate_path = {}/state.pickle\n[resources]\ndb = 40\ngpu = 2\n"
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder, "luigi.cfg")
+        config.write_text(settings.format(folder))
+        server = Server(folder, "--luigi-config", str(config))
+        address = f"127.0.0.1:{server.port}/luigi"
+        load_luigi("kobza", address, "calls", 5, 64)
+        for start, end in ((0, 1000), (1000, 10_000), (10_000, 50_000)):
+            load_luigi("kobza", address, "pending", start, end, 500)
+        load_luigi("kobza", address, "list", 10)
+        server.stop()
+        luigid = os.environ.get("LUIGID")
+        if not luigid:
+            return
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        process = subprocess.Popen(
+            [luigid, "--address", "127.0.0.1", "--port", str(port), "--logdir", folder],
+            env=dict(os.environ, LUIGI_CONFIG_PATH=str(config)),
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        address = f"127.0.0.1:{port}"
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port)).close()
+                break
+            except OSError:
+                time.sleep(0.05)
+        load_luigi("luigid", address, "calls", 5, 16)
+        for start, end in ((0, 1000), (1000, 10_000), (10_000, 50_000)):
+            load_luigi("luigid", address, "pending", start, end, 20)
+        load_luigi("luigid", address, "list", 2)
+        process.kill()
+        process.wait()
+
+
 def main() -> None:
     print(f"{os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}, {KOBZA}")
     if wanted("size"):
@@ -277,6 +325,8 @@ def main() -> None:
     if wanted("million"):
         with tempfile.TemporaryDirectory() as folder:
             million(folder)
+    if wanted("luigi"):
+        luigi()
     Path("target").mkdir(exist_ok=True)
     Path("target/bench.json").write_text(json.dumps(ROWS, indent=1) + "\n")
 
