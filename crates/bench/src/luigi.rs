@@ -193,10 +193,10 @@ fn pending(address: &str, known: usize, wanted: usize, samples: usize) -> anyhow
             if let Some(task) = reply["task_id"].as_str() {
                 running.push_back((worker, task.to_owned()));
             }
-            if running.len() > 30 {
-                if let Some((worker, task)) = running.pop_front() {
-                    link.call("add_task", &finished(&worker, &task))?;
-                }
+            if running.len() > 30
+                && let Some((worker, task)) = running.pop_front()
+            {
+                link.call("add_task", &finished(&worker, &task))?;
             }
         }
         for (worker, task) in running {
