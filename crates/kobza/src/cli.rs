@@ -82,6 +82,13 @@ pub(crate) enum Output {
     Json,
 }
 
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    #[default]
+    Text,
+    Json,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Place {
     /// Folder of the store
@@ -137,6 +144,17 @@ pub(crate) struct ServerArgs {
     /// Folder of the store
     #[arg(long, default_value = ".kobza", env = "KOBZA_DATA")]
     pub(crate) data: PathBuf,
+    /// Where the store is: `postgres://user@host/database?schema=name`, or `sqlite:FOLDER`; the
+    /// data folder when absent. A URL with a password belongs into the environment
+    #[arg(long, value_name = "URL", env = "KOBZA_STORE", hide_env_values = true)]
+    pub(crate) store: Option<String>,
+    /// Take over a PostgreSQL store whose tasks ran under another machine or data folder: only
+    /// when nothing of it runs there any more
+    #[arg(long)]
+    pub(crate) take_over: bool,
+    /// How log lines on standard error look
+    #[arg(long, value_enum, default_value_t, env = "KOBZA_LOG_FORMAT")]
+    pub(crate) log_format: LogFormat,
     /// Address to listen on; another than loopback is refused, since there is no authentication yet
     #[arg(long, default_value = "127.0.0.1:8470", env = "KOBZA_LISTEN")]
     pub(crate) listen: SocketAddr,

@@ -12,14 +12,19 @@ use kobza_executor_inner::{CheckParams, WaitExecutor, WorkflowExecutor};
 use kobza_executor_process::{ProcessExecutor, ProcessOptions};
 use kobza_model::{Json, LimitRow, Workflow};
 use kobza_runtime::{Dialect, Executor, Handle, Runtime, RuntimeOptions, channel};
-use kobza_store::{SqliteOptions, SqliteStore};
+use kobza_store::{SqliteOptions, SqliteStore, Store, Views};
 
 use crate::failure::Failure;
+
+/// A whole store.
+pub(crate) trait Database: Store + Views {}
+
+impl<T: Store + Views> Database for T {}
 
 /// Everything of a running Kobza but its HTTP side.
 pub(crate) struct Host {
     pub(crate) handle: Handle,
-    pub(crate) store: Arc<SqliteStore>,
+    pub(crate) store: Arc<dyn Database>,
     pub(crate) logs: LogStore,
     pub(crate) vault: Arc<Vault>,
     runtime: Runtime,
@@ -46,16 +51,30 @@ pub(crate) fn log_store(data: &Path) -> LogStore {
     LogStore::new(data.join("logs"))
 }
 
+pub(crate) fn open_folder(folder: &Path) -> Result<Arc<dyn Database>, Failure> {
+    let store = SqliteStore::open(folder, SqliteOptions::default()).map_err(|e| {
+        Failure::hint(
+            e.to_string(),
+            format!("the store is in {}; --data names another folder", folder.display()),
+        )
+    })?;
+    Ok(Arc::new(store))
+}
+
 impl Host {
+    /// On the store in the data folder.
     pub(crate) fn start(options: HostOptions) -> Result<Self, Failure> {
+        let store = open_folder(&options.data)?;
+        let owner = format!("kobza, process {}", std::process::id());
+        Self::start_on(store, owner, options)
+    }
+
+    pub(crate) fn start_on(
+        store: Arc<dyn Database>,
+        owner: String,
+        options: HostOptions,
+    ) -> Result<Self, Failure> {
         let exe = self_exe()?;
-        let store = SqliteStore::open(&options.data, SqliteOptions::default()).map_err(|e| {
-            Failure::hint(
-                e.to_string(),
-                format!("the store is in {}; --data names another folder", options.data.display()),
-            )
-        })?;
-        let store = Arc::new(store);
         let data = std::fs::canonicalize(&options.data)?;
         let logs = log_store(&data);
         let argo = crate::argo::dialect(exe.clone(), &data);
@@ -96,11 +115,12 @@ impl Host {
                     depth: 256,
                     ..EngineOptions::default()
                 },
-                owner: format!("kobza, process {}", std::process::id()),
+                owner,
                 store: store.clone(),
                 dialects: vec![native, Arc::new(kobza_dialect_luigi::LuigiDialect), Arc::new(argo)],
                 lookup: Some(Arc::new(move |kind, namespace, name| {
-                    lookup_vault.lookup(lookup_store.as_ref(), kind, namespace, name)
+                    let store: &dyn Store = lookup_store.as_ref();
+                    lookup_vault.lookup(store, kind, namespace, name)
                 })),
             },
             &handle,

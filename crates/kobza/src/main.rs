@@ -11,6 +11,7 @@ mod luigi;
 mod out;
 mod run;
 mod server;
+mod standby;
 mod upkeep;
 
 use std::process::ExitCode;

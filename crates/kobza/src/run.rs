@@ -13,7 +13,7 @@ use kobza_model::{
     EventKind, Json, RunId, RunRow, RunState, TaskId, TaskRow, TaskState, Timestamp,
 };
 use kobza_runtime::{Committed, Submission};
-use kobza_store::{RunFilter, TaskFilter, Views as _, Write};
+use kobza_store::{RunFilter, TaskFilter, Write};
 use serde_json::json;
 
 use crate::check;

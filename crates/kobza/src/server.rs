@@ -6,12 +6,13 @@ use std::time::Instant;
 use kobza_api::{ApiParts, ApiState, Catalog as _, router};
 use kobza_engine::Command;
 use kobza_runtime::{Submission, wall_now};
-use kobza_store::Write;
+use kobza_store::{PostgresOptions, PostgresStore, Write, kinds};
 
 use crate::check;
-use crate::cli::ServerArgs;
-use crate::compose::{Dialects, Host, HostOptions};
+use crate::cli::{LogFormat, ServerArgs};
+use crate::compose::{Database, Dialects, Host, HostOptions, log_store, open_folder};
 use crate::failure::Failure;
+use crate::standby::{self, Front, Owner};
 
 pub(crate) fn server(args: ServerArgs) -> Result<(), Failure> {
     let started = Instant::now();
@@ -27,13 +28,16 @@ pub(crate) fn server(args: ServerArgs) -> Result<(), Failure> {
         ));
     }
     let outbound = args.outbound.as_deref().map(outbound).transpose()?;
-    tracing_subscriber::fmt()
+    let log = tracing_subscriber::fmt()
         .with_env_filter(
             tracing_subscriber::EnvFilter::try_from_env("KOBZA_LOG")
                 .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info")),
         )
-        .with_writer(std::io::stderr)
-        .init();
+        .with_writer(std::io::stderr);
+    match args.log_format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().init(),
+    }
     let tokio =
         tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(2).build()?;
     let listener = tokio.block_on(tokio::net::TcpListener::bind(args.listen)).map_err(|e| {
@@ -43,12 +47,58 @@ pub(crate) fn server(args: ServerArgs) -> Result<(), Failure> {
         )
     })?;
     let address = listener.local_addr()?;
-    let host = Host::start(HostOptions {
-        data: args.data.clone(),
-        slots: args.slots,
-        base_folder: args.workflows.clone().map(std::fs::canonicalize).transpose()?,
-        api_url: Some(format!("http://{address}")),
-    })?;
+    let (stop, stopping) = tokio::sync::watch::channel(false);
+    tokio.spawn(async move {
+        signalled().await;
+        // Nobody waits for it any more: the server ends already.
+        let _gone = stop.send(true);
+    });
+    let (store, shared) = open_store(&args)?;
+    let owner = format!(
+        "kobza at http://{address} on {}, process {}, {}",
+        host_name(),
+        std::process::id(),
+        uuid::Uuid::new_v4().simple()
+    );
+    let front = Front::default();
+    let mut listener = Some(listener);
+    let mut serve = |front: &Front| {
+        if let Some(listener) = listener.take() {
+            let app = front.service();
+            tokio.spawn(async move {
+                if let Err(error) = axum::serve(listener, app).await {
+                    tracing::error!(%error, "the listener failed");
+                }
+            });
+        }
+    };
+    if shared {
+        check_place(store.as_ref(), &args)?;
+        let active = Owner::default();
+        front.show(standby::guard(shown(&store, &args, loopback)?, &active));
+        serve(&front);
+        let stopped = |pause| {
+            let mut stopping = stopping.clone();
+            let told = async { tokio::time::timeout(pause, stopping.wait_for(|s| *s)).await };
+            tokio.block_on(told).is_ok()
+        };
+        if !standby::wait(store.as_ref(), &owner, &active, stopped) {
+            drop(tokio);
+            return Ok(());
+        }
+        // The last word: another may have changed it meanwhile.
+        check_place(store.as_ref(), &args)?;
+    }
+    let host = Host::start_on(
+        store.clone(),
+        owner,
+        HostOptions {
+            data: args.data.clone(),
+            slots: args.slots,
+            base_folder: args.workflows.clone().map(std::fs::canonicalize).transpose()?,
+            api_url: Some(format!("http://{address}")),
+        },
+    )?;
     let accounts =
         kobza_api::accounts_exist(host.store.as_ref()).map_err(|e| Failure::new(e.to_string()))?;
     if !loopback && !accounts {
@@ -103,7 +153,7 @@ pub(crate) fn server(args: ServerArgs) -> Result<(), Failure> {
         catalog: Arc::new(Dialects),
         started_at: wall_now(),
         hosts: if loopback { Vec::new() } else { vec!["*".to_owned()] },
-        store_kind: "sqlite",
+        store_kind: if shared { "postgres" } else { "sqlite" },
         vault: host.vault.clone(),
         triggers: Some(triggers.clone()),
         loopback,
@@ -116,18 +166,107 @@ pub(crate) fn server(args: ServerArgs) -> Result<(), Failure> {
     tracing::info!(%address, data = %args.data.display(), took_ms = started.elapsed().as_millis(), "ready: {access}");
     let luigi = kobza_api::protect(luigi, &state, kobza_api::Role::Operator);
     let argo = kobza_api::protect(argo, &state, kobza_api::Role::Operator);
+    if shared {
+        let place = Write::PutObject {
+            kind: kinds::SETTING,
+            namespace: String::new(),
+            key: PLACE.to_owned(),
+            value: Some(place(&args)?.into()),
+        };
+        host.handle.submit_blocking(Submission { commands: Vec::new(), writes: vec![place] })?;
+    }
+    front.show(axum::Router::new().nest("/luigi", luigi).nest("/argo", argo).merge(router(state)));
+    serve(&front);
+    let mut stopping = stopping;
     let served = tokio.block_on(async {
-        let app = axum::Router::new().nest("/luigi", luigi).nest("/argo", argo).merge(router(state));
         tokio::select! {
-            served = async { axum::serve(listener, app).await } => served.map_err(Failure::from),
-            () = signalled() => Ok(()),
+            _ = stopping.wait_for(|s| *s) => Ok(()),
             () = ended(&host) => Err(Failure::new("the loop has stopped: another server owns the store, or it is gone")),
         }
     });
     tracing::info!("stopping; tasks that run go on in their shim");
     tokio.block_on(triggers.stop());
-    host.stop()?;
-    served
+    let stopped = host.stop();
+    // Connections to a database are closed here, not by a task of the runtime.
+    drop(tokio);
+    drop(store);
+    served.and(stopped)
+}
+
+/// The object that says where the tasks of a shared store run.
+const PLACE: &str = "place";
+
+/// This machine and data folder: what its shims hold can be reached from nowhere else.
+fn place(args: &ServerArgs) -> Result<String, Failure> {
+    let machine = std::fs::read_to_string("/etc/machine-id").unwrap_or_else(|_| host_name());
+    Ok(format!("{}:{}", machine.trim(), std::fs::canonicalize(&args.data)?.display()))
+}
+
+/// Refuses a store with live runs whose tasks may run where this server cannot see them: they
+/// would run twice.
+fn check_place(store: &dyn Database, args: &ServerArgs) -> Result<(), Failure> {
+    let own = place(args)?;
+    let found = store.object(kinds::SETTING, "", PLACE)?;
+    let other = found.as_ref().and_then(|v| v.as_str()).filter(|p| *p != own);
+    match other {
+        Some(other) if !args.take_over && !store.active_runs()?.is_empty() => Err(Failure::hint(
+            format!("tasks of this store may run under {other}, out of this server's reach"),
+            "start it there, with the same --data; or, when that machine is certainly off, give \
+             --take-over",
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    name.trim().to_owned()
+}
+
+/// The store, and whether servers share it by a lease.
+fn open_store(args: &ServerArgs) -> Result<(Arc<dyn Database>, bool), Failure> {
+    match args.store.as_deref() {
+        None => Ok((open_folder(&args.data)?, false)),
+        Some(url) if url.starts_with("postgres://") || url.starts_with("postgresql://") => {
+            use std::os::unix::fs::DirBuilderExt as _;
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&args.data)?;
+            Ok((Arc::new(PostgresStore::open(url, PostgresOptions::default())?), true))
+        }
+        Some(other) => match other.strip_prefix("sqlite:") {
+            Some(folder) if !folder.is_empty() => {
+                Ok((open_folder(std::path::Path::new(folder))?, false))
+            }
+            // The text itself may hold a password.
+            _ => Err(Failure::hint(
+                "--store names no store that is known",
+                "write postgres://user@host/database?schema=name or sqlite:FOLDER",
+            )),
+        },
+    }
+}
+
+/// The API over the store alone: without a loop every command is refused.
+fn shown(
+    store: &Arc<dyn Database>,
+    args: &ServerArgs,
+    loopback: bool,
+) -> Result<axum::Router, Failure> {
+    let (handle, inbox) = kobza_runtime::channel();
+    drop(inbox);
+    let vault = kobza_api::Vault::open(&args.data).map_err(|e| Failure::new(e.to_string()))?;
+    Ok(router(ApiState::new(ApiParts {
+        handle,
+        store: store.clone(),
+        views: store.clone(),
+        logs: log_store(&args.data),
+        catalog: Arc::new(Dialects),
+        started_at: wall_now(),
+        hosts: if loopback { Vec::new() } else { vec!["*".to_owned()] },
+        store_kind: "postgres",
+        vault: Arc::new(vault),
+        triggers: None,
+        loopback,
+    })))
 }
 
 fn outbound(file: &std::path::Path) -> Result<kobza_outbound::Config, Failure> {

@@ -29,6 +29,10 @@ const BATCH_STEPS: usize = 16_384;
 const BATCH_ROUNDS: usize = 1024;
 /// Pause after a commit that failed, so that a full disk is not hammered.
 const FAILURE_PAUSE: Duration = Duration::from_millis(250);
+/// The longest pause, while the store stays away.
+const LONGEST_PAUSE: Duration = Duration::from_secs(4);
+/// Signs of life in the time of one lease.
+const HEARTBEATS: u32 = 4;
 /// Commits of which a follower may lag before it has to read the store.
 const FOLLOWER_LAG: usize = 4096;
 
@@ -97,6 +101,7 @@ impl Runtime {
         executors: BTreeMap<ExecutorName, Arc<dyn Executor>>,
     ) -> Result<Self, RuntimeError> {
         let fence = options.store.acquire(&options.owner)?;
+        let heartbeat = options.store.lease().map(|lease| lease / HEARTBEATS);
         let store = options.store.clone();
         let lookup: Arc<Lookup> = match options.lookup {
             Some(lookup) => lookup,
@@ -124,6 +129,8 @@ impl Runtime {
             random: rand_seed(),
             leftover: false,
             stopping: false,
+            heartbeat,
+            alive_at: Instant::now(),
         };
         turner.restore()?;
         let receiver = inbox.receiver;
@@ -173,6 +180,9 @@ struct Turner {
     random: u64,
     leftover: bool,
     stopping: bool,
+    /// Sign of life that the store needs, and when it got the last one.
+    heartbeat: Option<Duration>,
+    alive_at: Instant,
 }
 
 /// What is owed to callers once the batch is durable.
@@ -198,7 +208,33 @@ impl Turner {
             if self.stopping && first.is_none() {
                 return Ok(());
             }
+            if first.is_none() && !self.has_work() {
+                self.keep_alive()?;
+                continue;
+            }
             self.turn(first, &mut inbox)?;
+            self.keep_alive()?;
+        }
+    }
+
+    /// Whether there is something to do without a message.
+    fn has_work(&self) -> bool {
+        let due = self.engine.next_timer().is_some_and(|due| due <= self.clock.now().engine);
+        due || self.leftover || !self.own.is_empty() || self.stopping
+    }
+
+    /// Tells the store that its owner lives, when no commit has done so for a while.
+    fn keep_alive(&mut self) -> Result<(), RuntimeError> {
+        let Some(every) = self.heartbeat else { return Ok(()) };
+        if self.alive_at.elapsed() < every {
+            return Ok(());
+        }
+        match self.store.heartbeat(self.fence) {
+            Ok(()) => {
+                self.alive_at = Instant::now();
+                Ok(())
+            }
+            Err(error) => self.failed(error, Vec::new()),
         }
     }
 
@@ -214,11 +250,10 @@ impl Turner {
         if self.leftover || !self.own.is_empty() || self.stopping {
             return None;
         }
-        let received = match self.engine.next_timer() {
-            Some(due) => {
-                let left = self.clock.until(due);
-                waiter.block_on(async { tokio::time::timeout(left, inbox.recv()).await })
-            }
+        let timer = self.engine.next_timer().map(|due| self.clock.until(due));
+        let beat = self.heartbeat.map(|every| every.saturating_sub(self.alive_at.elapsed()));
+        let received = match timer.into_iter().chain(beat).min() {
+            Some(left) => waiter.block_on(async { tokio::time::timeout(left, inbox.recv()).await }),
             None => Ok(waiter.block_on(inbox.recv())),
         };
         match received {
@@ -454,7 +489,10 @@ impl Turner {
         if !empty {
             let first = self.fence.next_event;
             match self.store.commit(self.fence, &commit) {
-                Ok(fence) => self.fence = fence,
+                Ok(fence) => {
+                    self.fence = fence;
+                    self.alive_at = started;
+                }
                 Err(error) => return self.failed(error, owed.replies),
             }
             self.metrics.healthy.store(true, Ordering::Relaxed);
@@ -534,10 +572,15 @@ impl Turner {
             return Err(error.into());
         }
         // Reports of this batch were not acknowledged: adoption makes executors repeat them.
+        let mut pause = FAILURE_PAUSE;
         loop {
-            std::thread::sleep(FAILURE_PAUSE);
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(LONGEST_PAUSE);
             match self.reload() {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    self.metrics.healthy.store(true, Ordering::Relaxed);
+                    return Ok(());
+                }
                 Err(RuntimeError::Commit(error @ CommitError::Fenced { .. })) => {
                     return Err(error.into());
                 }

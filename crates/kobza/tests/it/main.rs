@@ -12,3 +12,4 @@ mod machine;
 mod outbound;
 mod python;
 mod server;
+mod standby;

@@ -128,6 +128,12 @@ pub trait Store: Send + Sync {
         None
     }
 
+    /// Who owns the shard by a lease that has not ended; `None` where there are no leases, or when
+    /// nobody does.
+    fn owner(&self) -> Result<Option<String>, StoreError> {
+        Ok(None)
+    }
+
     /// All runs that are not finished, whole.
     fn active_runs(&self) -> Result<Vec<RunImage>, StoreError>;
 

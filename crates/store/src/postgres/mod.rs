@@ -1,7 +1,7 @@
 //! The store in a schema of a PostgreSQL database, which many servers share: one owns the shard
 //! by a lease with a term, the others read and stand by.
 //!
-//! Calls block, and must not be made from an asynchronous task.
+//! Calls block. From a task of a multi-threaded runtime they hand its other tasks over first.
 
 mod link;
 mod migrations;
@@ -100,16 +100,36 @@ impl PostgresStore {
     }
 }
 
+/// The driver waits on a small runtime of its own, which may not begin inside another one.
+fn waiting<T>(call: impl FnOnce() -> T) -> T {
+    use tokio::runtime::{Handle, RuntimeFlavor};
+    match Handle::try_current() {
+        Ok(handle) if handle.runtime_flavor() == RuntimeFlavor::MultiThread => {
+            tokio::task::block_in_place(call)
+        }
+        _ => call(),
+    }
+}
+
 impl Drop for PostgresStore {
     /// Gives the lease back, so that a successor need not wait for its end.
     fn drop(&mut self) {
         let writer = self.writer.get_mut().unwrap_or_else(PoisonError::into_inner);
-        writer.release();
+        waiting(|| writer.release());
     }
 }
 
 impl Reads for PostgresStore {
     fn read(
+        &self,
+        read: &mut dyn FnMut(&mut dyn Queries) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        waiting(|| self.read_now(read))
+    }
+}
+
+impl PostgresStore {
+    fn read_now(
         &self,
         read: &mut dyn FnMut(&mut dyn Queries) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
@@ -133,20 +153,27 @@ impl Reads for PostgresStore {
 
 impl Store for PostgresStore {
     fn acquire(&self, owner: &str) -> Result<Fence, CommitError> {
-        self.writer().map_err(failed)?.acquire(owner)
+        waiting(|| self.writer().map_err(failed)?.acquire(owner))
     }
 
     fn commit(&self, fence: Fence, commit: &Commit) -> Result<Fence, CommitError> {
         let fault = Fault::from_number(self.fault.swap(0, Ordering::SeqCst));
-        self.writer().map_err(failed)?.commit(fence, commit, fault)
+        waiting(|| self.writer().map_err(failed)?.commit(fence, commit, fault))
     }
 
     fn fence(&self) -> Result<Fence, StoreError> {
-        self.writer()?.fence()
+        waiting(|| self.writer()?.fence())
     }
 
     fn heartbeat(&self, fence: Fence) -> Result<(), CommitError> {
-        self.writer().map_err(failed)?.heartbeat(fence)
+        waiting(|| self.writer().map_err(failed)?.heartbeat(fence))
+    }
+
+    fn owner(&self) -> Result<Option<String>, StoreError> {
+        let sql = "SELECT owner FROM shard WHERE shard = 0 AND owner IS NOT NULL
+                   AND lease_until >= clock_timestamp()";
+        let found = read::with(self, |q| read::all(q, sql, &[], |row| row.text(0)))?;
+        Ok(found.into_iter().next())
     }
 
     fn lease(&self) -> Option<Duration> {

@@ -96,7 +96,9 @@ pub fn start(options: TriggerOptions) -> Result<TriggerHandle, TriggerError> {
     let (running, ended) = watch::channel(());
     let mut service = Service::new(options, sender.clone());
     service.load()?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        // Its views may block on a database: only this kind of runtime lets them.
+        .worker_threads(1)
         .enable_time()
         .max_blocking_threads(2)
         .build()
