@@ -229,7 +229,7 @@ pub enum StopMode {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct ClearOptions {
-    /// Also everything that depends on them.
+    /// Also everything that depends on them. Tasks of an earlier activation are left out.
     pub downstream: bool,
     /// Of the selection, only what failed (or is upstream_failed).
     pub only_failed: bool,

@@ -318,6 +318,35 @@ impl Engine {
     }
 }
 
+/// Whether the scope, and each that it is in, is the one that its owner has now.
+fn is_current(run: &Run, mut scope: u32) -> bool {
+    loop {
+        let owner = run.scope(scope).owner;
+        if owner == 0 || owner == NONE {
+            return true;
+        }
+        if run.task(owner).child != scope {
+            return false;
+        }
+        scope = run.task(owner).scope;
+    }
+}
+
+/// Whether a task that holds this one is itself chosen, and begins a new activation.
+fn lies_in_cleared(run: &Run, no: u32, chosen: &BTreeSet<u32>) -> bool {
+    let mut scope = run.task(no).scope;
+    loop {
+        let owner = run.scope(scope).owner;
+        if owner == 0 || owner == NONE {
+            return false;
+        }
+        if chosen.contains(&owner) && !task_is_composite_running(run, owner) {
+            return true;
+        }
+        scope = run.task(owner).scope;
+    }
+}
+
 /// Plans kept for versions that may start again; dropped together when there are too many.
 const MAX_PLANS: usize = 1024;
 
@@ -352,7 +381,10 @@ pub(crate) fn new_run(row: RunRow, plan: std::sync::Arc<Plan>) -> Run {
 fn selection(run: &Run, tasks: &[TaskNo], options: ClearOptions) -> BTreeSet<u32> {
     let mut chosen: BTreeSet<u32> = BTreeSet::new();
     let mut seen: BTreeSet<u32> = BTreeSet::new();
-    let mut open: Vec<(u32, bool)> = tasks.iter().map(|t| (t.0, true)).collect();
+    // What belongs to an earlier activation is history: nothing would ever take it up.
+    let current = |t: &&TaskNo| is_current(run, run.task(t.0).scope);
+    let mut open: Vec<(u32, bool)> =
+        tasks.iter().filter(current).map(|t| (t.0, true)).collect();
     if tasks.is_empty() {
         open = (1..run.tasks.len() as u32)
             .filter(|&n| run.task(n).is_head() && run.task(n).scope == 0)
@@ -401,6 +433,12 @@ fn selection(run: &Run, tasks: &[TaskNo], options: ClearOptions) -> BTreeSet<u32
                 open.extend(inside.map(|inner| (inner, named)));
             }
         }
+    }
+    // What lies inside a task that is activated anew is history as well.
+    let inside: Vec<u32> =
+        chosen.iter().copied().filter(|&no| lies_in_cleared(run, no, &chosen)).collect();
+    for no in inside {
+        chosen.remove(&no);
     }
     // An expansion of which only some instances are cleared goes on as it is.
     if options.only_failed {
