@@ -383,8 +383,7 @@ fn selection(run: &Run, tasks: &[TaskNo], options: ClearOptions) -> BTreeSet<u32
     let mut seen: BTreeSet<u32> = BTreeSet::new();
     // What belongs to an earlier activation is history: nothing would ever take it up.
     let current = |t: &&TaskNo| is_current(run, run.task(t.0).scope);
-    let mut open: Vec<(u32, bool)> =
-        tasks.iter().filter(current).map(|t| (t.0, true)).collect();
+    let mut open: Vec<(u32, bool)> = tasks.iter().filter(current).map(|t| (t.0, true)).collect();
     if tasks.is_empty() {
         open = (1..run.tasks.len() as u32)
             .filter(|&n| run.task(n).is_head() && run.task(n).scope == 0)
