@@ -14,6 +14,9 @@ from typing import Any
 
 from .errors import GraphError, NoContext
 
+# Most tasks that one attempt may add; the engine refuses more.
+MOST_ADDED = 1000
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -119,12 +122,23 @@ def emit(name: str, payload: Any = None) -> None:
 def add_task(
     task: Any, *args: Any, name: str | None = None, after: list[str] | None = None, **kwargs: Any
 ) -> str:
-    """A running task adds a task to its run. Answers the new task's name."""
+    """A running task adds a task to its run. Answers the new task's name.
+
+    ``after`` names tasks that were added before it. Raises ``ValueError`` for a name that is taken,
+    one in ``after`` that is not known, and beyond 1,000 tasks.
+    """
     here = context()
     if here.run_id is None and here.clock is None:
         raise NoContext("add_task belongs into a running task")
     arguments = task._bind(args, kwargs)
     name = name or f"{task.name}-{len(here.added) + 1}"
+    known = {added["name"] for added in here.added}
+    if len(known) >= MOST_ADDED:
+        raise ValueError(f"a task adds at most {MOST_ADDED} tasks; map over a list instead")
+    if name in known:
+        raise ValueError(f"a task named {name!r} was added already; give name=")
+    if missing := [wanted for wanted in after or [] if wanted not in known]:
+        raise ValueError(f"{name!r} waits for {missing[0]!r}, which was not added before it")
     here.added.append(
         {"name": name, "upstream": list(after or []), "python": task.reference(), "with": arguments}
     )

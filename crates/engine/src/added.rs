@@ -1,7 +1,10 @@
 //! Tasks that a running task adds to its run.
 //!
 //! An added task belongs to the task that added it, as a hook does: readers of the adder wait for
-//! all it has added, and its failure is the adder's.
+//! all it has added, and its failure is the adder's. It may wait for those that were added before
+//! it, so that no two wait for each other.
+
+use std::collections::BTreeMap;
 
 use kobza_model::{Cause, Json, Outcome, TaskState};
 
@@ -20,14 +23,26 @@ const UPSTREAM: &str = "upstream";
 /// The adder's attempt.
 const OF_ATTEMPT: &str = "of_attempt";
 
+/// What the current attempt of a task has added. Derived: rebuilt from the rows after a restart.
+#[derive(Default)]
+pub(crate) struct Added {
+    attempt: u32,
+    /// In the order in which they were added.
+    tasks: Vec<u32>,
+    by_name: BTreeMap<String, u32>,
+    /// Tasks by one that they wait for.
+    readers: BTreeMap<u32, Vec<u32>>,
+}
+
 impl Cx {
     /// Adds tasks on behalf of one that runs. Repeated names are those of a repeated report.
-    pub(crate) fn add_to_task(&mut self, run: &mut Run, owner: u32, tasks: Vec<NewTask>) {
+    pub(crate) fn add_to_task(&mut self, run: &mut Run, owner: u32, mut tasks: Vec<NewTask>) {
         let adder = run.task(owner);
         let (scope, template, attempt) = (adder.scope, adder.template, adder.attempt);
         let is_hook = adder.hook != u16::MAX && adder.hook != ADDED;
-        let mut known = added_by(run, owner);
-        if is_hook || known.len() + tasks.len() > ADDED_MAX {
+        let known = run.added.get(&owner).filter(|known| known.attempt == attempt);
+        tasks.retain(|new| known.is_none_or(|known| !known.by_name.contains_key(&new.name)));
+        if is_hook || known.map_or(0, |known| known.tasks.len()) + tasks.len() > ADDED_MAX {
             let reason = if is_hook {
                 "a hook cannot add tasks".to_owned()
             } else {
@@ -36,11 +51,7 @@ impl Cx {
             self.note(run, Some(owner), "refused_tasks".to_owned(), reason);
             return;
         }
-        let mut fresh = Vec::new();
         for new in tasks {
-            if known.iter().any(|&no| name_of(run, no) == Some(new.name.as_str())) {
-                continue;
-            }
             let no = run.tasks.len() as u32;
             let mut extra = match new.extra {
                 Json::Object(map) => map,
@@ -60,10 +71,7 @@ impl Cx {
             run.count(TaskState::Pending, 1);
             run.touch(no);
             run.task_mut(owner).hooks_open += 1;
-            known.push(no);
-            fresh.push(no);
-        }
-        for no in fresh {
+            index(run, no);
             self.push(run, Work::Instance { task: no });
         }
     }
@@ -78,19 +86,20 @@ impl Cx {
             self.end_unstarted(run, no, cause);
             return;
         }
-        let siblings = added_by(run, task.parent);
+        let siblings = run.added.get(&task.parent);
         let mut waits = false;
         let mut lost: Option<String> = None;
         for name in upstream(run, no) {
-            let found = siblings.iter().find(|&&other| name_of(run, other) == Some(name));
-            let Some(&other) = found.filter(|&&other| other != no) else {
-                lost = Some(format!("it waits for {name:?}, which nobody added"));
+            let found = siblings.and_then(|siblings| siblings.by_name.get(name));
+            let Some(&other) = found.filter(|&&other| other < no) else {
+                lost = Some(format!("it waits for {name:?}, which was not added before it"));
                 break;
             };
-            match run.task(other).state {
+            let other = run.task(other);
+            match other.state {
+                _ if !other.has(flag::SETTLED) => waits = true,
                 TaskState::Succeeded => {}
-                state if state.is_finished() => lost = Some(format!("{name} is {state}")),
-                _ => waits = true,
+                state => lost = Some(format!("{name} is {state}")),
             }
         }
         if let Some(reason) = lost {
@@ -103,28 +112,21 @@ impl Cx {
 
     /// An added task has ended, with all that it has added itself.
     pub(crate) fn settle_added(&mut self, run: &mut Run, no: u32, owner: u32, outcome: Outcome) {
-        let current = is_current(run, no);
-        for other in added_by(run, owner) {
-            if run.task(other).state == TaskState::Pending {
-                self.push(run, Work::Instance { task: other });
-            }
-        }
-        if !current {
+        if !is_current(run, no) {
             return;
+        }
+        let readers = run.added.get(&owner).and_then(|added| added.readers.get(&no));
+        for reader in readers.cloned().unwrap_or_default() {
+            self.push(run, Work::Instance { task: reader });
         }
         let name = name_of(run, no).unwrap_or_default().to_owned();
         let task = run.task_mut(owner);
         task.hooks_open = task.hooks_open.saturating_sub(1);
         let (open, state) = (task.hooks_open, task.state);
-        let bad = match outcome {
-            Outcome::Failed | Outcome::UpstreamFailed => Some("failed"),
-            Outcome::Cancelled => Some("was cancelled"),
-            _ => None,
-        };
-        if let Some(bad) = bad
+        if let Some(message) = blame(&name, outcome)
             && state == TaskState::Succeeded
         {
-            run.task_mut(owner).more().message = Some(format!("{name}, which it added, {bad}"));
+            run.task_mut(owner).more().message = Some(message);
             self.transit(run, owner, Move::Fail, TaskState::Failed, Cause::Code);
         }
         if open == 0 && run.task(owner).state.is_finished() {
@@ -141,20 +143,36 @@ impl Cx {
             self.stop_task_tree(run, no, cause);
         }
     }
-}
 
-impl Cx {
     /// What a task that is cleared had added counts no more, and is ended.
     pub(crate) fn disown_added(&mut self, run: &mut Run, owner: u32) {
-        if run.task(owner).hooks_open == 0 {
-            return;
+        if run.task(owner).hooks_open > 0 {
+            self.stop_added(run, owner, Cause::Hand);
+            let left = added_by(run, owner);
+            let open = left.iter().filter(|&&no| !run.task(no).has(flag::SETTLED)).count();
+            let open = u16::try_from(open).unwrap_or(u16::MAX);
+            let task = run.task_mut(owner);
+            task.hooks_open = task.hooks_open.saturating_sub(open);
         }
-        self.stop_added(run, owner, Cause::Hand);
-        let left = added_by(run, owner);
-        let open = left.iter().filter(|&&no| !run.task(no).has(flag::SETTLED)).count();
-        let task = run.task_mut(owner);
-        task.hooks_open = task.hooks_open.saturating_sub(u16::try_from(open).unwrap_or(u16::MAX));
+        run.added.remove(&owner);
     }
+}
+
+/// Why a task that has ended well has failed all the same: what it added did before it ended.
+pub(crate) fn failed_before(run: &Run, owner: u32) -> Option<String> {
+    added_by(run, owner).into_iter().find_map(|no| {
+        let outcome = run.task(no).state.outcome().filter(|_| run.task(no).has(flag::SETTLED))?;
+        blame(name_of(run, no).unwrap_or_default(), outcome)
+    })
+}
+
+fn blame(name: &str, outcome: Outcome) -> Option<String> {
+    let what = match outcome {
+        Outcome::Failed | Outcome::UpstreamFailed => "failed",
+        Outcome::Cancelled => "was cancelled",
+        _ => return None,
+    };
+    Some(format!("{name}, which it added, {what}"))
 }
 
 /// Whether its adder has not been cleared or tried again since.
@@ -163,6 +181,25 @@ pub(crate) fn is_current(run: &Run, no: u32) -> bool {
     let of = task.more.as_ref().and_then(|m| m.extra.get(OF_ATTEMPT)).and_then(Json::as_u64);
     let owner = run.task(task.parent);
     of == Some(u64::from(owner.attempt)) && owner.attempt > owner.attempts_before
+}
+
+/// Makes a current added task known to its siblings; those added before it already are.
+pub(crate) fn index(run: &mut Run, no: u32) {
+    let owner = run.task(no).parent;
+    let attempt = run.task(owner).attempt;
+    let name = name_of(run, no).unwrap_or_default().to_owned();
+    let upstream: Vec<String> = upstream(run, no).into_iter().map(str::to_owned).collect();
+    let added = run.added.entry(owner).or_default();
+    if added.attempt != attempt {
+        *added = Added { attempt, ..Added::default() };
+    }
+    for name in upstream {
+        if let Some(&other) = added.by_name.get(&name) {
+            added.readers.entry(other).or_default().push(no);
+        }
+    }
+    added.tasks.push(no);
+    added.by_name.insert(name, no);
 }
 
 fn name_of(run: &Run, no: u32) -> Option<&str> {
@@ -176,10 +213,7 @@ fn upstream(run: &Run, no: u32) -> Vec<&str> {
 
 /// The tasks that the current attempt of a task has added.
 fn added_by(run: &Run, owner: u32) -> Vec<u32> {
-    (owner + 1..run.tasks.len() as u32)
-        .filter(|&no| {
-            let task = run.task(no);
-            task.hook == ADDED && task.parent == owner && is_current(run, no)
-        })
-        .collect()
+    let attempt = run.task(owner).attempt;
+    let added = run.added.get(&owner).filter(|added| added.attempt == attempt);
+    added.map(|added| added.tasks.clone()).unwrap_or_default()
 }

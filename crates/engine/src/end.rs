@@ -3,6 +3,7 @@
 use kobza_model::{Cause, EventKind, HookOn, LaunchId, Outcome, RunState, TaskNo, TaskState};
 
 use crate::action::{Action, KillReason, QuestionKind};
+use crate::added::failed_before;
 use crate::engine::{Cx, TimerKey, Work};
 use crate::gate_eval::{Counts, aligned_range, holds};
 use crate::limits::LimitKey;
@@ -15,6 +16,13 @@ impl Cx {
     pub(crate) fn finish(&mut self, run: &mut Run, no: u32, mv: Move, to: TaskState, cause: Cause) {
         run.task_mut(no).unset(flag::ASKED);
         self.set_due(run, no, None);
+        let (mv, to, cause) = match failed_before(run, no) {
+            Some(message) if to == TaskState::Succeeded => {
+                run.task_mut(no).more().message = Some(message);
+                (Move::Fail, TaskState::Failed, Cause::Code)
+            }
+            _ => (mv, to, cause),
+        };
         self.transit(run, no, mv, to, cause);
         let task = run.task_mut(no);
         task.kill = None;
@@ -267,6 +275,9 @@ impl Cx {
     fn settle_head(&mut self, run: &mut Run, no: u32, scope: u32, node: u32, outcome: Outcome) {
         let plan = run.plan.clone();
         let template = run.scope(scope).template;
+        if run.scope(scope).nodes[node as usize].length == UNKNOWN {
+            self.remove_instances(run, scope, node, 0);
+        }
         let state = &mut run.scopes[scope as usize].nodes[node as usize];
         let expanded = state.length != UNKNOWN && state.length > 0;
         if !expanded {

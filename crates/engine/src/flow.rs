@@ -331,16 +331,7 @@ impl Cx {
         }
         // Instances of an earlier expansion (the node was cleared) are taken up again or removed.
         let made = run.scope(scope).nodes[node as usize].made;
-        for index in length..made {
-            if let Some(task) = run.scope(scope).nodes[node as usize].instance(index) {
-                let t = run.task_mut(task);
-                t.set(flag::SETTLED);
-                if t.state != TaskState::Removed {
-                    t.ended_at = self.now.wall.0;
-                    self.transit(run, task, Move::Remove, TaskState::Removed, Cause::Empty);
-                }
-            }
-        }
+        self.remove_instances(run, scope, node, length);
         if length == 0 {
             let zero = plan
                 .node(template, node)
@@ -372,6 +363,20 @@ impl Cx {
             }
         }
         self.push(run, Work::Make { scope, node });
+    }
+
+    /// Instances of an earlier expansion that this one does not have, from `first` on.
+    pub(crate) fn remove_instances(&mut self, run: &mut Run, scope: u32, node: u32, first: u32) {
+        for index in first..run.scope(scope).nodes[node as usize].made {
+            if let Some(task) = run.scope(scope).nodes[node as usize].instance(index) {
+                let t = run.task_mut(task);
+                t.set(flag::SETTLED);
+                if t.state != TaskState::Removed {
+                    t.ended_at = self.now.wall.0;
+                    self.transit(run, task, Move::Remove, TaskState::Removed, Cause::Empty);
+                }
+            }
+        }
     }
 
     /// Makes instances while the window allows.

@@ -6,6 +6,7 @@
 
 mod action;
 mod added;
+mod clear;
 mod command;
 mod control;
 mod end;

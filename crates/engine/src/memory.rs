@@ -25,6 +25,8 @@ pub(crate) struct Run {
     pub(crate) scopes: Vec<Scope>,
     /// Tasks of an open run by name.
     pub(crate) names: BTreeMap<String, u32>,
+    /// What running tasks have added, by the task that did.
+    pub(crate) added: BTreeMap<u32, crate::added::Added>,
     pub(crate) machine: Option<Box<dyn Machine>>,
     pub(crate) machine_due: Option<EngineTime>,
     pub(crate) dirty_tasks: Vec<u32>,

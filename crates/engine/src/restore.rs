@@ -253,6 +253,9 @@ fn rebuild(
                 run.task_mut(owner).hooks_open += 1;
             }
         }
+        if run.task(no).hook == ADDED && !disowned {
+            crate::added::index(&mut run, no);
+        }
         mark_start_hooked(&mut run, no);
         if task_in_open(&run, no) {
             let name = run.task_name(run.task(no));

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use kobza_engine::{
-    Action, Command, Decision, Engine, EngineOptions, Question, QuestionKind, Report as Message,
-    ReportBody, StartRun,
+    Action, ClearOptions, Command, Decision, Engine, EngineOptions, Question, QuestionKind,
+    Report as Message, ReportBody, StartRun,
 };
 use kobza_model::*;
 use uuid::Uuid;
@@ -39,6 +39,7 @@ pub struct Report {
     pub unknown_commits: u32,
     pub lost: u32,
     pub stopped: u32,
+    pub cleared: u32,
 }
 
 /// Slots that all bodies share: small, so that waiting happens.
@@ -162,6 +163,7 @@ impl Sim {
                 Ok(())
             }
             17..=19 => self.pause_or_resume(),
+            20..=22 => self.clear_some_tasks(),
             _ => self.calm_step(),
         }
     }
@@ -221,6 +223,39 @@ impl Sim {
         self.command(Command::StopRun { run, mode, reason: String::new() }).map(|_| ())
     }
 
+    /// Some tasks of a run, living or ended, run again. Bodies are pure, so a run that was cleared
+    /// ends as one that was not.
+    fn clear_some_tasks(&mut self) -> Result<(), String> {
+        let runs: Vec<RunId> = self.store.runs().map(|r| r.run).collect();
+        if runs.is_empty() {
+            return Ok(());
+        }
+        let run = runs[self.random.below(runs.len() as u32) as usize];
+        let image = self.store.image(run).ok_or("a run without a row")?;
+        let tasks: Vec<TaskNo> = image.tasks.iter().map(|t| t.task).filter(|t| t.0 != 0).collect();
+        if tasks.is_empty() {
+            return Ok(());
+        }
+        let chosen = (0..=self.random.below(2))
+            .map(|_| tasks[self.random.below(tasks.len() as u32) as usize])
+            .collect();
+        let options = ClearOptions {
+            downstream: self.random.chance(50),
+            only_failed: self.random.chance(20),
+        };
+        if self.engine.run_row(run).is_none() {
+            let workflow = self.workflows[&run].clone();
+            self.engine.restore_run(image, workflow, self.now).map_err(|e| e.to_string())?;
+        }
+        self.report.cleared += 1;
+        self.command(Command::Clear { run, tasks: chosen, options }).map(|_| ())
+    }
+
+    /// Which attempt of the task's present life this is: a clear begins a new one.
+    fn tries(&self, id: TaskId, attempt: u32) -> u32 {
+        attempt - self.engine.task_row(id).map_or(0, |t| t.attempts_before.min(attempt))
+    }
+
     fn pause_or_resume(&mut self) -> Result<(), String> {
         let paused: Vec<RunId> =
             self.store.runs().filter(|r| r.state == RunState::Paused).map(|r| r.run).collect();
@@ -252,6 +287,8 @@ impl Sim {
         let id = ids[self.random.below(ids.len() as u32) as usize];
         let dice = Dice(self.seed);
         let path = self.path(id.task_id());
+        let attempt = self.executor.bodies[&id].launch.attempt;
+        let tries = self.tries(id.task_id(), attempt);
         let Some(body) = self.executor.bodies.get_mut(&id) else { return Ok(()) };
         if let Some(report) = body.report.clone() {
             // Late, or again.
@@ -274,7 +311,7 @@ impl Sim {
                 until: Some(self.now.engine.after_millis(500)),
                 carry: Json::Null,
             }
-        } else if path.as_deref().is_some_and(|p| dice.succeeds(p, body.launch.attempt)) {
+        } else if path.as_deref().is_some_and(|p| dice.succeeds(p, tries)) {
             finished(Outcome::Succeeded, Cause::None)
         } else {
             finished(Outcome::Failed, Cause::Code)
@@ -357,7 +394,7 @@ impl Sim {
             QuestionKind::ScopeOutputs { .. } => Decision::Outputs(Vec::new()),
             QuestionKind::Retry => {
                 let attempt = self.engine.task_row(question.task).map_or(0, |t| t.attempt);
-                if dice.retry(&path, attempt) {
+                if dice.retry(&path, self.tries(question.task, attempt)) {
                     Decision::Retry { delay_ms: None }
                 } else {
                     Decision::GiveUp { message: None }
@@ -541,7 +578,10 @@ fn final_states(image: &RunImage) -> BTreeMap<String, TaskState> {
             }
             at = above;
         }
-        states.insert(path, task.state);
+        // What a shorter expansion, or one that did not come, left of an earlier life.
+        if task.state != TaskState::Removed {
+            states.insert(path, task.state);
+        }
     }
     states
 }

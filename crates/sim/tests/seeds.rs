@@ -19,8 +19,11 @@ fn seeds() {
         for thread in 0..threads {
             scope.spawn(move || {
                 for seed in (thread..count).step_by(threads as usize) {
-                    if let Err(failure) = Sim::new(seed).run(STEPS) {
-                        panic!("{failure}\nagain: KOBZA_SEED={seed} cargo test -p kobza-sim");
+                    let again = format!("again: KOBZA_SEED={seed} cargo test -p kobza-sim");
+                    match std::panic::catch_unwind(|| Sim::new(seed).run(STEPS)) {
+                        Ok(Ok(_)) => {}
+                        Ok(Err(failure)) => panic!("{failure}\n{again}"),
+                        Err(_) => panic!("the engine panicked\n{again}"),
                     }
                 }
             });

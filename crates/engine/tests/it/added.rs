@@ -88,3 +88,35 @@ pub(crate) fn a_cleared_adder_adds_anew() {
     bench.ends("b", Outcome::Succeeded);
     assert_eq!(bench.state(), RunState::Succeeded);
 }
+
+#[test]
+pub(crate) fn tasks_that_wait_for_each_other_are_refused() {
+    let mut bench = Bench::new(flow());
+    adds(&mut bench, "a", &[("x", &["y"]), ("y", &["x"]), ("z", &["z"])]);
+    bench.ends("a", Outcome::Succeeded);
+    for name in ["x", "y", "z"] {
+        assert_eq!(bench.states()[name], TaskState::UpstreamFailed, "{name}");
+    }
+    assert_eq!(bench.state(), RunState::Failed);
+}
+
+#[test]
+pub(crate) fn a_long_chain_of_added_tasks_runs_through() {
+    let mut bench = Bench::new(flow());
+    let names: Vec<String> = (0..1000).map(|i| format!("x{i}")).collect();
+    let upstream: Vec<Vec<&str>> = (0..names.len())
+        .map(|i| names[..i].last().map(String::as_str).into_iter().collect())
+        .collect();
+    let tasks: Vec<(&str, &[&str])> =
+        names.iter().zip(&upstream).map(|(name, up)| (name.as_str(), up.as_slice())).collect();
+    adds(&mut bench, "a", &tasks);
+    // One more is refused, and what is there stays.
+    adds(&mut bench, "a", &[("too many", &[])]);
+    bench.ends("a", Outcome::Succeeded);
+    for name in &names {
+        bench.ends(name, Outcome::Succeeded);
+    }
+    assert!(!bench.states().contains_key("too many"));
+    bench.ends("b", Outcome::Succeeded);
+    assert_eq!(bench.state(), RunState::Succeeded);
+}

@@ -1,6 +1,6 @@
 //! Clear, mark, rerun.
 
-use kobza_engine::{Command, ReportBody};
+use kobza_engine::{Command, Decision, ReportBody};
 use kobza_model::*;
 
 use crate::harness::*;
@@ -446,4 +446,57 @@ pub(crate) fn a_task_inside_a_mapped_composite_reopens_all_above() {
         assert_eq!(rows.len(), count, "nothing was activated anew");
         assert_eq!(rows.iter().filter(|t| t.attempt == 2).count(), 1);
     }
+}
+
+#[test]
+pub(crate) fn an_instance_that_a_map_no_longer_has_stays_removed() {
+    let expansion = mapped(0).map(|e| Expansion { by: ExpansionBy::Ask, ..e });
+    let mut bench = Bench::new(workflow(vec![Node { expansion, ..node("m") }], vec![]));
+    bench.go();
+    bench.decide = Box::new(|_, _| Decision::Expand { length: 2, items: None, inputs: Json::Null });
+    bench.clear(&["m"], false, false);
+    // While the shorter map runs, all of it is cleared again, and the one that is gone by name.
+    bench.clear(&["m"], false, false);
+    bench.clear(&["m[2]"], false, false);
+    assert_eq!(bench.states()["m[2]"], TaskState::Removed);
+    bench.go();
+    assert_eq!(bench.states()["m[2]"], TaskState::Removed);
+    assert_eq!(bench.states()["m[1]"], TaskState::Succeeded);
+    assert_eq!(bench.state(), RunState::Succeeded);
+}
+
+#[test]
+pub(crate) fn a_run_that_is_cancelled_after_a_clear_leaves_nothing_pending() {
+    let m = Node { expansion: mapped(2), ..needs("m", &[0]) };
+    let mut bench = Bench::new(workflow(vec![node("a"), m], vec![]));
+    bench.go();
+    bench.clear(&["a"], true, false);
+    assert_eq!(bench.states()["m[0]"], TaskState::Pending);
+    bench.started("a");
+    let (run, mode) = (bench.run, kobza_engine::StopMode::Cancel);
+    bench.apply(Command::StopRun { run, mode, reason: String::new() });
+    bench.ends("a", Outcome::Cancelled);
+    assert_eq!(bench.state(), RunState::Cancelled);
+    let open: Vec<_> = bench.states().into_iter().filter(|(_, s)| !s.is_finished()).collect();
+    assert!(open.is_empty(), "{open:?}");
+}
+
+#[test]
+pub(crate) fn what_lies_in_an_earlier_activation_is_not_cleared() {
+    let inner = graph("inner", vec![node("x")]);
+    let call = Node { call: TemplateNo(3), retry: retry(1), ..node("call") };
+    let mut bench = Bench::new(workflow(vec![call], vec![inner]));
+    let first = bench.named("x").task;
+    bench.script = fails(&["x"]);
+    bench.go();
+    assert_eq!(bench.state(), RunState::Failed);
+    let options = kobza_engine::ClearOptions::default();
+    bench.apply(Command::Clear { run: bench.run, tasks: vec![first], options });
+    assert_eq!(bench.state(), RunState::Failed);
+    // An owner and a task inside of it: the owner begins anew, and the task with it.
+    let tasks = vec![bench.named("call").task, bench.named("x").task];
+    bench.script = fails(&[]);
+    bench.apply(Command::Clear { run: bench.run, tasks, options });
+    bench.go();
+    assert_eq!(bench.state(), RunState::Succeeded);
 }
