@@ -11,7 +11,9 @@ use crate::Parts;
 
 /// Events looked at in one go.
 const PAGE: u32 = 1000;
-/// How often the log is looked at while nothing happens, and the first pause after a failure.
+/// What comes within a moment is taken in one go, and costs one commit.
+const GATHER: Duration = Duration::from_millis(200);
+/// The first pause after a failure.
 const PAUSE: Duration = Duration::from_millis(200);
 /// Longest pause between two attempts.
 const MAX_PAUSE: Duration = Duration::from_secs(60);
@@ -24,14 +26,18 @@ pub(crate) trait Outlet: Send {
     /// Takes care of events. The writes are committed together with its place; an error means
     /// that the same events come again.
     fn take(&mut self, events: &[(u64, Event)], parts: &Parts) -> Result<Vec<Write>, String>;
+
+    /// What it last gave is durable.
+    fn committed(&mut self) {}
 }
 
 /// Follows the log from where the outlet was; a new outlet begins with what happens next.
 pub(crate) fn start(parts: Parts, outlet: Box<dyn Outlet>) -> std::io::Result<()> {
     let name = outlet.name();
+    let waiter = tokio::runtime::Builder::new_current_thread().build()?;
     std::thread::Builder::new()
         .name(format!("kobza-{name}"))
-        .spawn(move || follow(&parts, outlet))
+        .spawn(move || follow(&parts, outlet, &waiter))
         .map(drop)
 }
 
@@ -51,8 +57,9 @@ fn saved(views: &dyn Views, outlet: &str) -> Result<Option<u64>, String> {
     Ok(object.and_then(|o| o.value["seen"].as_u64()))
 }
 
-fn follow(parts: &Parts, mut outlet: Box<dyn Outlet>) {
+fn follow(parts: &Parts, mut outlet: Box<dyn Outlet>, waiter: &tokio::runtime::Runtime) {
     let name = outlet.name();
+    let mut next_event = parts.handle.next_event();
     let mut seen: Option<u64> = None;
     let mut pause = PAUSE;
     loop {
@@ -60,7 +67,11 @@ fn follow(parts: &Parts, mut outlet: Box<dyn Outlet>) {
             Ok(true) => pause = PAUSE,
             Ok(false) => {
                 pause = PAUSE;
-                std::thread::sleep(PAUSE);
+                let after = seen.unwrap_or(0) + 1;
+                if waiter.block_on(next_event.wait_for(|next| *next > after)).is_err() {
+                    return;
+                }
+                std::thread::sleep(GATHER);
             }
             Err(Stop::Server) => return,
             Err(Stop::Later(error)) => {
@@ -98,6 +109,7 @@ fn step(parts: &Parts, outlet: &mut dyn Outlet, seen: &mut Option<u64>) -> Resul
     let mut writes = outlet.take(&page.events, parts).map_err(Stop::Later)?;
     writes.push(place(outlet.name(), page.seen));
     commit(parts, writes)?;
+    outlet.committed();
     *seen = Some(page.seen);
     Ok(true)
 }

@@ -40,8 +40,8 @@ pub fn start(config: Config, parts: &Parts) -> std::io::Result<()> {
     }
     if !config.notify.is_empty() {
         let rules = Arc::new(config.notify);
-        notify::deliver(parts.clone(), rules.clone())?;
-        follow::start(parts.clone(), Box::new(notify::Notify::new(rules)))?;
+        let new = notify::deliver(parts.clone(), rules.clone())?;
+        follow::start(parts.clone(), Box::new(notify::Notify::new(rules, new)))?;
     }
     Ok(())
 }

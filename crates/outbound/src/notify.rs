@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -28,18 +29,21 @@ const ATTEMPTS: u64 = 12;
 /// Pause after the first attempt; it doubles up to the longest.
 const FIRST_PAUSE: i64 = 1_000_000;
 const MAX_PAUSE: i64 = 600_000_000;
-/// How often due notifications are looked for.
-const EVERY: Duration = Duration::from_millis(200);
+/// Pause while the store cannot be asked.
+const AWAY: Duration = Duration::from_secs(1);
 /// Notifications looked at in one go.
 const PAGE: u32 = 500;
 
 pub(crate) struct Notify {
     rules: Arc<Vec<Rule>>,
+    /// Tells the thread that delivers that there is something new.
+    new: Sender<()>,
+    made: bool,
 }
 
 impl Notify {
-    pub(crate) fn new(rules: Arc<Vec<Rule>>) -> Self {
-        Self { rules }
+    pub(crate) fn new(rules: Arc<Vec<Rule>>, new: Sender<()>) -> Self {
+        Self { rules, new, made: false }
     }
 }
 
@@ -134,7 +138,15 @@ impl Outlet for Notify {
                 writes.push(put(&format!("{}/{seq:020}", rule.name), Some(value)));
             }
         }
+        self.made = !writes.is_empty();
         Ok(writes)
+    }
+
+    fn committed(&mut self) {
+        if std::mem::take(&mut self.made) {
+            // The other thread only ends with the server.
+            let _ = self.new.send(());
+        }
     }
 }
 
@@ -147,26 +159,55 @@ fn put(key: &str, value: Option<Json>) -> Write {
     }
 }
 
-/// Starts the thread that delivers.
-pub(crate) fn deliver(parts: Parts, rules: Arc<Vec<Rule>>) -> std::io::Result<()> {
-    std::thread::Builder::new()
-        .name("kobza-notify".to_owned())
-        .spawn(move || {
-            loop {
-                match round(&parts, &rules) {
-                    Ok(true) => return,
-                    Ok(false) => {}
-                    Err(error) => tracing::warn!(error, "notifications wait for the store"),
+/// Starts the thread that delivers; it is to be told of new ones.
+pub(crate) fn deliver(parts: Parts, rules: Arc<Vec<Rule>>) -> std::io::Result<Sender<()>> {
+    let (new, told) = channel();
+    std::thread::Builder::new().name("kobza-notify".to_owned()).spawn(move || {
+        loop {
+            let wait = match round(&parts, &rules) {
+                Ok(Round::Stopped) => return,
+                Ok(Round::Next(next)) => next.map(until),
+                Err(error) => {
+                    tracing::warn!(error, "notifications wait for the store");
+                    Some(AWAY)
                 }
-                std::thread::sleep(EVERY);
+            };
+            let told = match wait {
+                Some(wait) => told.recv_timeout(wait),
+                None => told.recv().map_err(RecvTimeoutError::from),
+            };
+            if told == Err(RecvTimeoutError::Disconnected) {
+                return;
             }
-        })
-        .map(drop)
+        }
+    })?;
+    Ok(new)
 }
 
-/// Delivers what is due; true once the server stops.
-fn round(parts: &Parts, rules: &[Rule]) -> Result<bool, String> {
+fn until(at: Timestamp) -> Duration {
+    Duration::from_micros(u64::try_from(at.0.saturating_sub(wall_now().0)).unwrap_or(0))
+}
+
+enum Round {
+    /// When the next one is due; none: nothing is pending.
+    Next(Option<Timestamp>),
+    /// The server stops.
+    Stopped,
+}
+
+/// When a notification may be sent; none: it is a dead letter.
+fn due(value: &Json) -> Option<Timestamp> {
+    if value["state"] != "pending" {
+        return None;
+    }
+    // One without a readable time is due now rather than never.
+    Some(value["next_at"].as_str().and_then(|t| t.parse().ok()).unwrap_or(Timestamp(0)))
+}
+
+/// Delivers what is due.
+fn round(parts: &Parts, rules: &[Rule]) -> Result<Round, String> {
     let mut cursor: Option<String> = None;
+    let mut next: Option<Timestamp> = None;
     loop {
         let query = ObjectQuery {
             kind: kinds::NOTIFICATION,
@@ -177,22 +218,25 @@ fn round(parts: &Parts, rules: &[Rule]) -> Result<bool, String> {
         };
         let page = parts.views.list_objects(&query).map_err(|e| e.to_string())?;
         for object in page.items {
-            let due = object.value["next_at"].as_str().and_then(|t| t.parse::<Timestamp>().ok());
-            if object.value["state"] != "pending" || due.is_some_and(|due| due > wall_now()) {
+            let Some(at) = due(&object.value) else { continue };
+            if at > wall_now() {
+                next = next.into_iter().chain([at]).min();
                 continue;
             }
             let result = send(parts, rules, &object.value);
-            let write = put(&object.key, after(object.value, result));
-            let submission = Submission { commands: Vec::new(), writes: vec![write] };
+            let left = after(object.value, result);
+            next = next.into_iter().chain(left.as_ref().and_then(due)).min();
+            let submission =
+                Submission { commands: Vec::new(), writes: vec![put(&object.key, left)] };
             match parts.handle.submit_blocking(submission) {
                 Ok(_) => {}
-                Err(error) if stopped(&error) => return Ok(true),
+                Err(error) if stopped(&error) => return Ok(Round::Stopped),
                 Err(error) => return Err(error.to_string()),
             }
         }
         match page.next {
-            Some(next) => cursor = Some(next),
-            None => return Ok(false),
+            Some(more) => cursor = Some(more),
+            None => return Ok(Round::Next(next)),
         }
     }
 }
