@@ -129,6 +129,7 @@ impl Runtime {
             random: rand_seed(),
             leftover: false,
             stopping: false,
+            unconfirmed: Vec::new(),
             heartbeat,
             alive_at: Instant::now(),
         };
@@ -180,6 +181,9 @@ struct Turner {
     random: u64,
     leftover: bool,
     stopping: bool,
+    /// Reports of a batch that was not committed: executors believe them delivered, so the loop
+    /// takes them again.
+    unconfirmed: Vec<Reported>,
     /// Sign of life that the store needs, and when it got the last one.
     heartbeat: Option<Duration>,
     alive_at: Instant,
@@ -189,9 +193,12 @@ struct Turner {
 #[derive(Default)]
 struct Owed {
     replies: Vec<(ReplyTo, Result<Vec<Reply>, SubmitError>)>,
-    durable: Vec<Box<dyn FnOnce() + Send>>,
+    /// Reports, and who is to be told that they are durable.
+    reports: Vec<Reported>,
     writes: Vec<Write>,
 }
+
+type Reported = (Report, Box<dyn FnOnce() + Send>);
 
 fn rand_seed() -> u64 {
     uuid::Uuid::new_v4().as_u64_pair().0 | 1
@@ -284,6 +291,9 @@ impl Turner {
         for report in std::mem::take(&mut self.own) {
             let _stale = self.engine.apply(Command::Report(report), now);
         }
+        for (report, on_durable) in std::mem::take(&mut self.unconfirmed) {
+            self.take(Message::Report { report, on_durable }, now, &mut owed);
+        }
         let mut next = first;
         while let Some(message) = next {
             messages += 1;
@@ -313,14 +323,14 @@ impl Turner {
                     matches!(report.body, ReportBody::Finished { .. } | ReportBody::Lost { .. });
                 let launch = report.launch;
                 self.metrics.commands.inc();
-                if self.load(id).is_ok() && self.engine.apply(Command::Report(report), now).is_err()
-                {
+                let command = Command::Report(report.clone());
+                if self.load(id).is_ok() && self.engine.apply(command, now).is_err() {
                     self.metrics.refused.inc();
                 }
                 if ended {
                     self.carriers.remove(&launch);
                 }
-                owed.durable.push(on_durable);
+                owed.reports.push((report, on_durable));
             }
             Message::Submit { submission, reply } => {
                 let result = self.submit(submission, now, owed);
@@ -493,7 +503,10 @@ impl Turner {
                     self.fence = fence;
                     self.alive_at = started;
                 }
-                Err(error) => return self.failed(error, owed.replies),
+                Err(error) => {
+                    self.unconfirmed = owed.reports;
+                    return self.failed(error, owed.replies);
+                }
             }
             self.metrics.healthy.store(true, Ordering::Relaxed);
             self.metrics.batches.inc();
@@ -518,7 +531,7 @@ impl Turner {
         for (reply, result) in owed.replies {
             reply(result);
         }
-        for durable in owed.durable {
+        for (_, durable) in owed.reports {
             durable();
         }
         self.act(now);
@@ -571,7 +584,6 @@ impl Turner {
         if let CommitError::Fenced { .. } = error {
             return Err(error.into());
         }
-        // Reports of this batch were not acknowledged: adoption makes executors repeat them.
         let mut pause = FAILURE_PAUSE;
         loop {
             std::thread::sleep(pause);

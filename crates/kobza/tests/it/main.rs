@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod bad_triggers;
+mod disk_full;
 mod docs;
 mod example;
 mod kill;
