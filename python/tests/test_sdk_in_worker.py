@@ -42,6 +42,17 @@ def talks():
     return kobza.Output([1], metadata={"rejected": 2})
 
 @task
+def adds(which):
+    first = kobza.add_task(weight, 1, name="first")
+    if which == "taken":
+        kobza.add_task(weight, 1, name=first)
+    elif which == "unknown":
+        kobza.add_task(weight, 1, after=["later"])
+    else:
+        for n in range(1000):
+            kobza.add_task(weight, n)
+
+@task
 def skips():
     raise kobza.Skip("nothing new")
 
@@ -111,6 +122,16 @@ def test_pickles_between_tasks(flow):
     reference = flow("model").outputs["result"]
     assert reference["$artifact"]["type"] == "pickle"
     assert flow("weight", {"m": reference}).outputs == {"result": 7}
+
+
+@pytest.mark.parametrize(
+    ("which", "words"),
+    [("taken", "added already"), ("unknown", "'later'"), ("many", "at most 1000")],
+)
+def test_tasks_that_cannot_be_added(flow, which, words):
+    result = flow("adds", {"which": which})
+    assert result.code == 1
+    assert words in result.error["message"]
 
 
 def test_what_a_task_says_beside_its_result(flow):

@@ -204,9 +204,14 @@ const GUESSING: i64 = 5 * 60 * 1_000_000;
 const MAX_GUESSED: usize = 10_000;
 
 impl Guesses {
+    /// Names come from strangers: a long one must not fill the memory.
+    fn key(name: &str) -> String {
+        token_key(name)
+    }
+
     fn check(&self, name: &str, now: Timestamp) -> Result<(), ApiError> {
         let Ok(map) = self.0.lock() else { return Ok(()) };
-        match map.get(name) {
+        match map.get(&Self::key(name)) {
             Some((count, since)) if *count >= MAX_GUESSES && now.0 - since.0 < GUESSING => {
                 Err(ApiError::new(
                     StatusCode::TOO_MANY_REQUESTS,
@@ -224,7 +229,7 @@ impl Guesses {
         if map.len() >= MAX_GUESSED {
             map.retain(|_, (_, since)| now.0 - since.0 < GUESSING);
         }
-        let entry = map.entry(name.chars().take(200).collect()).or_insert((0, now));
+        let entry = map.entry(Self::key(name)).or_insert((0, now));
         if now.0 - entry.1.0 >= GUESSING {
             entry.0 = 0;
         }

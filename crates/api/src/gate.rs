@@ -56,7 +56,7 @@ async fn namespace(
     let segment = own.split('/').nth(2).unwrap_or_default().to_owned();
     match route.space {
         Space::Query => Ok(Some(namespace_of_query(request))),
-        Space::Global | Space::Handler | Space::Task => Ok(None),
+        Space::Global | Space::Handler => Ok(None),
         Space::Run => {
             let run: RunId = match segment.parse::<TaskId>() {
                 Ok(task) => task.run,

@@ -23,6 +23,7 @@ mod objects;
 mod openapi;
 mod runs;
 mod shape;
+mod start;
 mod state;
 mod system;
 mod table;
@@ -31,6 +32,7 @@ mod timeline;
 mod triggers;
 mod ui;
 mod vault;
+mod versions;
 mod view;
 mod why;
 mod workflows;
@@ -61,6 +63,8 @@ fn all_routes() -> Routes {
         .merge(system::root_routes())
         .merge(openapi::routes())
         .merge(workflows::routes())
+        .merge(versions::routes())
+        .merge(start::routes())
         .merge(graph::routes())
         .merge(grid::routes())
         .merge(runs::routes())

@@ -98,7 +98,6 @@ pub fn document() -> Value {
         }
         entry["responses"] = responses.into();
         match route.role {
-            Some(_) if route.space == Space::Task => entry["security"] = json!([{"task": []}]),
             Some(role) => {
                 entry["x-role"] = role.as_str().into();
                 entry["security"] = json!([{"bearer": []}, {"basic": []}, {"session": []}]);
@@ -123,7 +122,6 @@ pub fn document() -> Value {
                 "bearer": {"type": "http", "scheme": "bearer", "description": "A token"},
                 "basic": {"type": "http", "scheme": "basic", "description": "A person's name and password, or any name and a token"},
                 "session": {"type": "apiKey", "in": "cookie", "name": crate::auth::COOKIE, "description": "From POST /api/v1/session"},
-                "task": {"type": "http", "scheme": "bearer", "description": "The token in a task's environment, KOBZA_TASK_TOKEN"},
             },
             "schemas": schemas,
         },

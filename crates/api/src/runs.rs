@@ -422,7 +422,7 @@ async fn rerun(
     State(state): State<ApiState>,
     Path(id): Path<String>,
     Given(asked): Given<Rerun>,
-) -> Result<Created<crate::workflows::Started>, ApiError> {
+) -> Result<Created<crate::start::Started>, ApiError> {
     let old = load(&state, run_id(&id)?).await?;
     let version = match asked.version.as_deref() {
         None | Some("same") => Some(old.version.clone()),
@@ -438,7 +438,7 @@ async fn rerun(
         .await?
         .ok_or_else(|| crate::workflows::no_workflow(&old.workflow))?;
     let params = asked.params.unwrap_or(old.params);
-    let params = crate::workflows::checked(&state, &stored.workflow, params)?;
+    let params = crate::start::checked(&state, &stored.workflow, params)?;
     let run = RunId(uuid::Uuid::now_v7());
     let command = Command::StartRun(Box::new(StartRun {
         run,
@@ -457,7 +457,7 @@ async fn rerun(
     }));
     state.handle.submit(Submission::from(command)).await?;
     let row = load(&state, run).await?;
-    Ok(Created(crate::workflows::Started { id: run, state: row.state }))
+    Ok(Created(crate::start::Started { id: run, state: row.state }))
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]

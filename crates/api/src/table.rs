@@ -41,8 +41,6 @@ pub enum Space {
     Handler,
     /// The trigger or backfill in the path.
     Object,
-    /// The task that the caller's token was made for.
-    Task,
 }
 
 pub(crate) struct Route {

@@ -16,9 +16,10 @@ use serde_json::{Value, json};
 use crate::auth::Role::{Operator, Viewer};
 use crate::error::ApiError;
 use crate::extract::{Created, Json, List, Paging, Path, Query};
+use crate::start::Started;
 use crate::state::ApiState;
 use crate::table::{Routes, Space};
-use crate::workflows::{Change, Place, Started};
+use crate::workflows::{Change, Place};
 
 pub(crate) fn routes() -> Routes {
     Routes::new()
@@ -316,7 +317,7 @@ async fn fire(
                 .map_err(|e| ApiError::bad(format!("the trigger's parameters: {e}")))?
         }
     };
-    let params = crate::workflows::checked(&state, &stored.workflow, params)?;
+    let params = crate::start::checked(&state, &stored.workflow, params)?;
     let run = RunId(uuid::Uuid::now_v7());
     let command = Command::StartRun(Box::new(StartRun {
         run,

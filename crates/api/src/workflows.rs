@@ -4,21 +4,22 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::State;
-use kobza_engine::{Command, StartRun};
-use kobza_model::{RunId, RunState, Timestamp, Workflow as Definition};
+use kobza_engine::Command;
+use kobza_model::{Timestamp, Workflow as Definition};
 use kobza_runtime::Submission;
 use kobza_store::{StoredWorkflow, Views, WorkflowFilter, Write, kinds};
 use kobza_triggers::service::TriggerView;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
 use crate::auth::Role::{Editor, Operator, Viewer};
 use crate::error::{ApiError, Problem};
-use crate::extract::{Created, Given, Json, List, NoContent, Paging, Path, Query, Source};
+use crate::extract::{Created, Json, List, NoContent, Paging, Path, Query, Source};
 use crate::state::ApiState;
 use crate::table::{Routes, Space};
 use crate::triggers::Trigger;
+use crate::versions::language;
 use crate::view::{RunBar, bar};
 
 pub(crate) const DEFAULT_NAMESPACE: &str = "default";
@@ -31,10 +32,6 @@ pub(crate) fn routes() -> Routes {
         .get("/workflows/{name}", (Viewer, space), "A workflow", detail)
         .patch("/workflows/{name}", (Operator, space), "Pause or resume a workflow", change)
         .delete("/workflows/{name}", (Editor, space), "Delete a workflow", remove)
-        .get("/workflows/{name}/versions", (Viewer, space), "Versions", versions)
-        .get("/workflows/{name}/versions/{version}", (Viewer, space), "A version", version)
-        .get("/workflows/{name}/diff", (Viewer, space), "What a version changed", diff)
-        .post("/workflows/{name}/runs", (Operator, space), "Start a run", start)
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -561,284 +558,4 @@ async fn remove(
         service.set_workflow(&namespace, &name, &Value::Null).await?;
     }
     Ok(NoContent)
-}
-
-/// A version in a list.
-#[derive(Debug, Serialize, JsonSchema)]
-struct Version {
-    version: String,
-    created_at: Timestamp,
-    current: bool,
-    /// How many runs it has had, where that is known.
-    runs: Option<u64>,
-}
-
-async fn versions(
-    State(state): State<ApiState>,
-    Path(name): Path<String>,
-    Query(place): Query<Place>,
-) -> Result<Json<List<Version>>, ApiError> {
-    let namespace = place.namespace();
-    let asked = name.clone();
-    let versions = state.read(move |v| v.workflow_versions(&namespace, &asked)).await?;
-    if versions.is_empty() {
-        return Err(no_workflow(&name));
-    }
-    let items = versions
-        .into_iter()
-        .map(|v| Version {
-            version: v.version,
-            created_at: v.created_at,
-            current: v.current,
-            runs: None,
-        })
-        .collect();
-    Ok(Json(List::whole(items)))
-}
-
-/// What starts a run. All of it may be left out.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-struct StartBody {
-    /// Checked against the workflow's schema; defaults are filled in.
-    params: Map<String, Value>,
-    /// Unique within the workflow: a second run with it is refused with 409.
-    key: Option<String>,
-    /// Content hash; the current version when absent.
-    version: Option<String>,
-    partition: Option<String>,
-    /// Given together with `interval_end`.
-    interval_start: Option<Timestamp>,
-    interval_end: Option<Timestamp>,
-    /// Texts by name.
-    labels: Option<BTreeMap<String, String>>,
-    note: Option<String>,
-}
-
-/// A new run.
-#[derive(Debug, Serialize, JsonSchema)]
-pub(crate) struct Started {
-    pub(crate) id: RunId,
-    pub(crate) state: RunState,
-}
-
-/// Starts a run; answers once it is durable.
-async fn start(
-    State(state): State<ApiState>,
-    Path(name): Path<String>,
-    Query(place): Query<Place>,
-    Given(body): Given<StartBody>,
-) -> Result<Created<Started>, ApiError> {
-    if body.interval_start.is_some() != body.interval_end.is_some() {
-        return Err(ApiError::bad("interval_start and interval_end come together"));
-    }
-    let namespace = place.namespace();
-    let stored = state
-        .store
-        .workflow(&namespace, &name, body.version.as_deref())?
-        .ok_or_else(|| no_workflow(&name))?;
-    let params = checked(&state, &stored.workflow, body.params.into())?;
-    if let Some(key) = &body.key {
-        kobza_model::validate_name(key).map_err(|e| ApiError::bad(format!("key: {e}")))?;
-    }
-    let run = RunId(uuid::Uuid::now_v7());
-    let command = Command::StartRun(Box::new(StartRun {
-        run,
-        namespace,
-        workflow: stored.workflow,
-        version: stored.version,
-        params,
-        key: body.key,
-        trigger: "api".to_owned(),
-        interval: body.interval_start.zip(body.interval_end),
-        partition: body.partition,
-        labels: body.labels.map_or(Value::Null, |l| json!(l)),
-        parent: None,
-        priority: 0,
-        extra: body.note.map_or(Value::Null, |note| json!({"note": note})),
-    }));
-    state.handle.submit(command).await?;
-    let found = state.handle.query(move |engine| engine.run_row(run).map(|r| r.state)).await?;
-    let run_state = match found {
-        Some(run_state) => run_state,
-        None => state
-            .read(move |v| v.get_run(run))
-            .await?
-            .map_or(kobza_model::RunState::Queued, |r| r.state),
-    };
-    Ok(Created(Started { id: run, state: run_state }))
-}
-
-/// Parameters checked against the workflow's schema, defaults filled in.
-pub(crate) fn checked(
-    state: &ApiState,
-    workflow: &Definition,
-    params: Value,
-) -> Result<Value, ApiError> {
-    let params = if params.is_null() { json!({}) } else { params };
-    state.catalog.params(workflow, params).map_err(|mut problems| {
-        for problem in &mut problems {
-            problem.path = prefixed(&problem.path);
-        }
-        ApiError::invalid(problems)
-    })
-}
-
-fn language(source: Option<&str>) -> &'static str {
-    match source.map(str::trim_start) {
-        Some(text) if text.starts_with('{') => "json",
-        _ => "yaml",
-    }
-}
-
-/// A version with its text.
-#[derive(Debug, Serialize, JsonSchema)]
-struct VersionDetail {
-    version: String,
-    created_at: Timestamp,
-    current: bool,
-    source: Option<String>,
-    /// `yaml`, `json` or `python`.
-    language: &'static str,
-    /// JSON Schema of its parameters.
-    params: Value,
-}
-
-/// A version by its hash or the beginning of it that is unambiguous.
-fn stored_version(
-    views: &dyn Views,
-    namespace: &str,
-    name: &str,
-    version: &str,
-) -> Result<Option<StoredWorkflow>, kobza_store::ViewError> {
-    if let Some(found) = views.get_workflow(namespace, name, Some(version))? {
-        return Ok(Some(found));
-    }
-    let all = views.workflow_versions(namespace, name)?;
-    let mut fits = all.iter().filter(|v| version.len() >= 7 && v.version.starts_with(version));
-    match (fits.next(), fits.next()) {
-        (Some(one), None) => views.get_workflow(namespace, name, Some(&one.version)),
-        _ => Ok(None),
-    }
-}
-
-async fn version(
-    State(state): State<ApiState>,
-    Path((name, version)): Path<(String, String)>,
-    Query(place): Query<Place>,
-) -> Result<Json<VersionDetail>, ApiError> {
-    let namespace = place.namespace();
-    let wanted = name.clone();
-    let found = state
-        .read(move |v| {
-            let current = v.get_workflow(&namespace, &wanted, None)?;
-            Ok(stored_version(v, &namespace, &wanted, &version)?.zip(current))
-        })
-        .await?;
-    let (stored, current) = found.ok_or_else(|| no_workflow(&name))?;
-    Ok(Json(VersionDetail {
-        current: stored.version == current.version,
-        version: stored.version,
-        created_at: stored.created_at,
-        language: language(stored.source.as_deref()),
-        source: stored.source,
-        params: stored.workflow.params.clone(),
-    }))
-}
-
-#[derive(Debug, Deserialize, JsonSchema)]
-struct DiffAsked {
-    /// `default` when absent.
-    namespace: Option<String>,
-    /// A version; the one before `to` when absent.
-    from: Option<String>,
-    /// A version; the current one when absent.
-    to: Option<String>,
-}
-
-/// Two versions and what differs between their texts.
-#[derive(Debug, Serialize, JsonSchema)]
-struct VersionDiff {
-    /// Null: there is none before.
-    from: Option<String>,
-    to: String,
-    lines: Vec<DiffLine>,
-}
-
-#[derive(Debug, Serialize, JsonSchema)]
-struct DiffLine {
-    kind: DiffKind,
-    text: String,
-}
-
-#[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-enum DiffKind {
-    Same,
-    Removed,
-    Added,
-}
-
-async fn diff(
-    State(state): State<ApiState>,
-    Path(name): Path<String>,
-    Query(asked): Query<DiffAsked>,
-) -> Result<Json<VersionDiff>, ApiError> {
-    let namespace = asked.namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
-    let wanted = name.clone();
-    let found = state
-        .read(move |v| {
-            let to = match &asked.to {
-                Some(to) => stored_version(v, &namespace, &wanted, to)?,
-                None => v.get_workflow(&namespace, &wanted, None)?,
-            };
-            let Some(to) = to else { return Ok(None) };
-            let from = match &asked.from {
-                Some(from) => match stored_version(v, &namespace, &wanted, from)? {
-                    Some(from) => Some(from),
-                    None => return Ok(None),
-                },
-                None => {
-                    let all = v.workflow_versions(&namespace, &wanted)?;
-                    let before = all.iter().filter(|o| o.version != to.version);
-                    match before
-                        .filter(|o| o.created_at <= to.created_at)
-                        .max_by_key(|o| o.created_at)
-                    {
-                        Some(older) => v.get_workflow(&namespace, &wanted, Some(&older.version))?,
-                        None => None,
-                    }
-                }
-            };
-            Ok(Some((from, to)))
-        })
-        .await?;
-    let (from, to) =
-        found.ok_or_else(|| ApiError::not_found(format!("{name:?} has no such version")))?;
-    let text = |stored: &StoredWorkflow| match &stored.source {
-        Some(source) => source.clone(),
-        None => serde_json::to_string_pretty(stored.workflow.as_ref()).unwrap_or_default(),
-    };
-    let old = from.as_ref().map(text).unwrap_or_default();
-    let new = text(&to);
-    let lines = similar::TextDiff::from_lines(&old, &new)
-        .iter_all_changes()
-        .map(|change| DiffLine {
-            kind: match change.tag() {
-                similar::ChangeTag::Equal => DiffKind::Same,
-                similar::ChangeTag::Delete => DiffKind::Removed,
-                similar::ChangeTag::Insert => DiffKind::Added,
-            },
-            text: change.value().trim_end_matches('\n').to_owned(),
-        })
-        .collect();
-    Ok(Json(VersionDiff { from: from.map(|f| f.version), to: to.version, lines }))
-}
-
-fn prefixed(path: &str) -> String {
-    if path.is_empty() || path.starts_with("params") {
-        if path.is_empty() { "params".to_owned() } else { path.to_owned() }
-    } else {
-        format!("params.{path}")
-    }
 }

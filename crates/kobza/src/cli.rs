@@ -155,7 +155,7 @@ pub(crate) struct ServerArgs {
     /// How log lines on standard error look
     #[arg(long, value_enum, default_value_t, env = "KOBZA_LOG_FORMAT")]
     pub(crate) log_format: LogFormat,
-    /// Address to listen on; another than loopback is refused, since there is no authentication yet
+    /// Address to listen on; another than loopback is refused until there is an account
     #[arg(long, default_value = "127.0.0.1:8470", env = "KOBZA_LISTEN")]
     pub(crate) listen: SocketAddr,
     /// Folder of workflow files to load

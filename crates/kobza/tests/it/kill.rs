@@ -16,15 +16,15 @@ tasks:
   last: {needs: slow, shell: 'echo last >> OUT/lines'}
 ";
 
-fn slow(folder: &Folder) -> String {
+pub(crate) fn slow(folder: &Folder) -> String {
     SLOW.replace("OUT", &folder.path().to_string_lossy())
 }
 
-fn lines(folder: &Folder) -> Vec<String> {
+pub(crate) fn lines(folder: &Folder) -> Vec<String> {
     folder.read("lines").lines().map(str::to_owned).collect()
 }
 
-const WHOLE: [&str; 4] = ["first", "slow-begin", "slow-end", "last"];
+pub(crate) const WHOLE: [&str; 4] = ["first", "slow-begin", "slow-end", "last"];
 
 #[test]
 fn an_interrupted_local_run_goes_on() {

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
+use crate::kill::{WHOLE, lines, slow};
 use crate::machine::{Folder, agent, answer, kill, until};
 
 struct Member {
@@ -52,19 +53,6 @@ impl Drop for Member {
     }
 }
 
-const SLOW: &str = "
-name: slow
-tasks:
-  first: {shell: 'echo first >> OUT/lines'}
-  slow:
-    needs: first
-    shell: |
-      echo begin >> OUT/lines
-      while [ ! -e OUT/go ]; do sleep 0.05; done
-      echo end >> OUT/lines
-  last: {needs: slow, shell: 'echo last >> OUT/lines'}
-";
-
 /// Something ends the active server in the middle of a task; the standby goes on with that task.
 fn takes_over(name: &str, end: impl Fn(&mut Member)) {
     let Ok(base) = std::env::var("KOBZA_TEST_POSTGRES") else {
@@ -77,11 +65,11 @@ fn takes_over(name: &str, end: impl Fn(&mut Member)) {
     let folder = Folder::new();
     let mut first = Member::start(&folder, &store);
     first.wait_active();
-    let slow = SLOW.replace("OUT", &folder.path().to_string_lossy());
+    let slow = slow(&folder);
     assert_eq!(first.post("/api/v1/workflows", "application/yaml", &slow).0, 201);
     let (_, run) = first.post("/api/v1/workflows/slow/runs", "application/json", "{}");
     let run = format!("/api/v1/runs/{}", run["id"].as_str().unwrap());
-    until("the slow task runs", || folder.read("lines").lines().count() == 2);
+    until("the slow task runs", || lines(&folder).len() == 2);
 
     let second = Member::start(&folder, &store);
     until("the standby knows the active one", || {
@@ -102,7 +90,7 @@ fn takes_over(name: &str, end: impl Fn(&mut Member)) {
     kill(first.child.id(), "-CONT");
     until("the old server has gone", || first.child.try_wait().unwrap().is_some());
     // It goes on where it was: nothing ran twice.
-    assert_eq!(folder.read("lines"), "first\nbegin\nend\nlast\n");
+    assert_eq!(lines(&folder), WHOLE);
 }
 
 #[test]
