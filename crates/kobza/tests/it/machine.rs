@@ -130,11 +130,28 @@ impl Server {
         answer(agent().put(url).header("content-type", "application/json").send(body))
     }
 
+    /// With these in its environment.
+    pub(crate) fn start_under(folder: &Folder, environment: &[(&str, &str)]) -> Self {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        Self::launch_under(folder, port, &[], environment)
+    }
+
     fn launch(folder: &Folder, port: u16, more: &[&str]) -> Self {
+        Self::launch_under(folder, port, more, &[])
+    }
+
+    fn launch_under(
+        folder: &Folder,
+        port: u16,
+        more: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Self {
         let listen = format!("127.0.0.1:{port}");
         let mut args = vec!["server", "--listen", &listen, "--data", "data"];
         args.extend(more);
-        let child = folder.start(&args);
+        let mut command = folder.command(&args);
+        command.envs(environment.iter().copied());
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let server = Self { child, url: format!("http://{listen}"), port };
         until("the server is ready", || ureq::get(format!("{}/ready", server.url)).call().is_ok());
         server

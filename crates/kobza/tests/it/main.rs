@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod bad_triggers;
+mod clock;
 mod disk_full;
 mod docs;
 mod example;
