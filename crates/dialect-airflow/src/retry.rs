@@ -1,0 +1,1 @@
+//! Whether and when Airflow tries a task again. Pure.
