@@ -6,13 +6,17 @@
 
 mod action;
 mod added;
+mod answer;
+mod attempt;
 mod clear;
 mod command;
 mod control;
 mod end;
 mod engine;
+mod expand;
 mod flow;
 mod gate_eval;
+mod hooks;
 mod limits;
 mod machine;
 mod memory;
@@ -20,7 +24,11 @@ mod open_run;
 mod plan;
 mod report;
 mod restore;
+mod start;
+mod stop;
 pub mod transition;
+mod verdict;
+mod view;
 
 pub use action::{Action, Batch, KillReason, Launch, Question, QuestionKind, Reply};
 pub use command::{

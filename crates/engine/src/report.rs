@@ -1,13 +1,14 @@
-//! What comes back: reports, answers, retries, the passing of time.
+//! What comes back: the reports of executors, calls that end a wait, timers that are due.
 
 use kobza_model::{
     Cause, EngineTime, EventKind, Json, LaunchId, NodeNo, Outcome, RunState, TaskId, TaskState,
 };
 
-use crate::action::{QuestionKind, Reply};
+use crate::action::Reply;
+use crate::attempt::out_of_time_at;
 use crate::command::{Decision, Refusal, Report, ReportBody};
 use crate::engine::{Cx, Engine, TimerKey, Work};
-use crate::memory::{NEVER, NONE, Run, UNKNOWN, flag};
+use crate::memory::{NEVER, Run, flag};
 use crate::transition::Move;
 
 /// How much longer than the executor the engine waits before it kills a body that ran out of time.
@@ -264,54 +265,6 @@ impl Cx {
         }
     }
 
-    /// An attempt failed: another follows, or the task fails.
-    pub(crate) fn attempt_failed(
-        &mut self,
-        run: &mut Run,
-        no: u32,
-        cause: Cause,
-        exit_code: Option<i32>,
-        jitter: f64,
-    ) {
-        let plan = run.plan.clone();
-        let task = run.task(no);
-        let stopping = run.row.stop.is_some() || run.scope(task.scope).stopping.is_some();
-        let retry = if task.node == NONE {
-            None
-        } else {
-            plan.node(run.scope(task.scope).template, task.node).retry.as_ref()
-        };
-        let made = task.attempt.saturating_sub(task.attempts_before);
-        let wanted = retry.filter(|r| {
-            !stopping
-                && made <= r.limit
-                && (r.causes.is_empty() || r.causes.contains(&cause))
-                && (r.exit_codes.is_empty() || exit_code.is_some_and(|c| r.exit_codes.contains(&c)))
-        });
-        let Some(retry) = wanted else {
-            self.finish(run, no, Move::Fail, TaskState::Failed, cause);
-            return;
-        };
-        let delay = backoff_ms(retry.backoff, made, jitter);
-        if self.time_left(run, no) == Some(1) {
-            run.task_mut(no).more().message = Some("out of time for another attempt".to_owned());
-            self.finish(run, no, Move::Fail, TaskState::Failed, Cause::Timeout);
-            return;
-        }
-        self.daemon_down(run, no);
-        self.transit(run, no, Move::Retry, TaskState::RetryWait, cause);
-        run.task_mut(no).ended_at = self.now.wall.0;
-        run.task_mut(no).kill = None;
-        self.release(run, no);
-        if retry.ask {
-            self.set_due(run, no, None);
-            self.ask(run, no, QuestionKind::Retry);
-        } else {
-            let due = self.now.engine.after_millis(delay);
-            self.set_due(run, no, Some(due));
-        }
-    }
-
     fn wait(
         &mut self,
         run: &mut Run,
@@ -352,185 +305,6 @@ impl Cx {
             task.more().message = Some(message);
             self.attempt_failed(run, no, Cause::Lost, None, 0.0);
         }
-    }
-
-    fn task_due(&mut self, run: &mut Run, no: u32) {
-        match run.task(no).state {
-            TaskState::RetryWait => self.next_attempt(run, no),
-            TaskState::Deferred | TaskState::Rescheduled | TaskState::Suspended
-                if out_of_time_at(run, no).is_some_and(|end| end <= self.now.engine) =>
-            {
-                run.task_mut(no).more().message = Some("out of time while it waited".to_owned());
-                self.finish(run, no, Move::Fail, TaskState::Failed, Cause::Timeout);
-            }
-            TaskState::Deferred | TaskState::Rescheduled => self.wake_up(run, no),
-            TaskState::Suspended => {
-                self.finish(run, no, Move::Succeed, TaskState::Succeeded, Cause::Timeout);
-            }
-            TaskState::Queued | TaskState::Running => {
-                let task = run.task(no);
-                if run.plan.leaf(task.template).is_some() {
-                    self.kill(run, no, Cause::Timeout);
-                } else if task.child != NONE {
-                    let child = task.child;
-                    run.task_mut(no).more().message = Some("out of time".to_owned());
-                    self.stop_scope(run, child, Cause::Timeout);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// The next attempt of a task whose retry delay is over.
-    fn next_attempt(&mut self, run: &mut Run, no: u32) {
-        let row = run.task_row(no);
-        self.batch.attempts.push(row);
-        let task = run.task_mut(no);
-        task.attempt += 1;
-        task.lost = 0;
-        task.set(flag::STALE_OUTPUTS);
-        task.unset(flag::START_HOOKED);
-        task.ready_at = self.now.wall.0;
-        task.started_at = NEVER;
-        task.ended_at = NEVER;
-        task.child = NONE;
-        if let Some(more) = task.more.as_mut() {
-            more.carry = Json::Null;
-            more.message = None;
-            more.exit_code = None;
-        }
-        self.transit(run, no, Move::Resume, TaskState::Ready, Cause::None);
-        self.queue_for_limits(run, no);
-    }
-
-    /// A wait is over: the same attempt goes on with a new launch.
-    fn wake_up(&mut self, run: &mut Run, no: u32) {
-        self.set_due(run, no, None);
-        if run.plan.leaf(run.task(no).template).is_some_and(|l| l.kind == "suspend") {
-            self.finish(run, no, Move::Succeed, TaskState::Succeeded, Cause::Hand);
-            return;
-        }
-        run.task_mut(no).ready_at = self.now.wall.0;
-        self.transit(run, no, Move::Resume, TaskState::Ready, Cause::None);
-        // What it held while it waited is asked for anew with the rest: all or nothing.
-        self.release(run, no);
-        self.queue_for_limits(run, no);
-    }
-
-    fn apply_decision(&mut self, run: &mut Run, no: u32, decision: Decision) {
-        let id = run.row.run;
-        let task = run.task(no);
-        let (scope, node, state, child) = (task.scope, task.node, task.state, task.child);
-        if state == TaskState::RetryWait {
-            match decision {
-                Decision::Retry { delay_ms } => {
-                    let made = run.task(no).attempt.saturating_sub(run.task(no).attempts_before);
-                    let delay = delay_ms.unwrap_or_else(|| {
-                        run.node_of(run.task(no))
-                            .and_then(|n| n.retry.as_ref())
-                            .map_or(0, |r| backoff_ms(r.backoff, made, 0.0))
-                    });
-                    let due = self.now.engine.after_millis(delay);
-                    self.set_due(run, no, Some(due));
-                }
-                Decision::GiveUp { message } => {
-                    if message.is_some() {
-                        run.task_mut(no).more().message = message;
-                    }
-                    let cause = run.task(no).cause;
-                    self.finish(run, no, Move::Fail, TaskState::Failed, cause);
-                }
-                Decision::Fail { cause, message } => {
-                    run.task_mut(no).more().message = Some(message);
-                    self.finish(run, no, Move::Fail, TaskState::Failed, cause);
-                }
-                _ => self.bad_answer(run, no),
-            }
-            return;
-        }
-        if state == TaskState::Running && child != NONE && run.scope(child).asked {
-            match decision {
-                Decision::Outputs(outputs) => {
-                    self.output(id, no, outputs);
-                    self.end_scope(run, child, Outcome::Succeeded, Cause::None, None);
-                }
-                Decision::Fail { cause, message } => {
-                    self.end_scope(run, child, Outcome::Failed, cause, Some(message));
-                }
-                _ => self.end_scope(run, child, Outcome::Succeeded, Cause::None, None),
-            }
-            return;
-        }
-        if state != TaskState::Pending {
-            return;
-        }
-        match decision {
-            Decision::Run { inputs } => {
-                if !inputs.is_null() {
-                    run.task_mut(no).more().inputs = inputs;
-                }
-                self.admit(run, no);
-            }
-            Decision::Expand { length, items, inputs } => {
-                if !inputs.is_null() {
-                    run.task_mut(no).more().inputs = inputs;
-                }
-                if let Some(items) = items {
-                    self.output(id, no, vec![("$items".to_owned(), items)]);
-                }
-                if run.task(no).has(flag::SUMMARY)
-                    && run.scope(scope).nodes[node as usize].length == UNKNOWN
-                {
-                    self.expand(run, scope, node, length);
-                }
-            }
-            Decision::Skip { cause, message } => {
-                if message.is_some() {
-                    run.task_mut(no).more().message = message;
-                }
-                self.finish(run, no, Move::Skip, TaskState::Skipped, cause);
-            }
-            Decision::Succeed { cause, outputs } => {
-                self.output(id, no, outputs);
-                self.finish(run, no, Move::Complete, TaskState::Succeeded, cause);
-            }
-            Decision::Fail { cause, message } => {
-                run.task_mut(no).more().message = Some(message);
-                if cause == Cause::Gate {
-                    self.finish(run, no, Move::UpstreamFail, TaskState::UpstreamFailed, cause);
-                } else {
-                    self.finish(run, no, Move::Refuse, TaskState::Failed, cause);
-                }
-            }
-            Decision::Outputs(_) | Decision::Retry { .. } | Decision::GiveUp { .. } => {
-                self.bad_answer(run, no)
-            }
-        }
-    }
-
-    fn bad_answer(&mut self, run: &mut Run, no: u32) {
-        run.task_mut(no).more().message =
-            Some("the dialect answered another question than the one asked".to_owned());
-        let (mv, to) = if run.task(no).state == TaskState::Pending {
-            (Move::Refuse, TaskState::Failed)
-        } else {
-            (Move::Fail, TaskState::Failed)
-        };
-        self.finish(run, no, mv, to, Cause::Infrastructure);
-    }
-
-    /// Looks again at a task that became pending.
-    pub(crate) fn relook(&mut self, run: &Run, no: u32) {
-        let task = run.task(no);
-        if task.node == NONE {
-            return;
-        }
-        let work = if task.index == NONE {
-            Work::Node { scope: task.scope, node: task.node }
-        } else {
-            Work::Instance { task: no }
-        };
-        self.push(run, work);
     }
 
     /// Stops a whole run.
@@ -575,25 +349,6 @@ impl Cx {
     }
 }
 
-/// When a task's total time is over, if it has one and has begun.
-fn out_of_time_at(run: &Run, no: u32) -> Option<EngineTime> {
-    let task = run.task(no);
-    let total = run.node_of(task)?.timeout_ms?;
-    (task.first_started != NEVER).then(|| EngineTime(task.first_started).after_millis(total))
-}
-
 fn cause_or(cause: Cause, or: Cause) -> Cause {
     if cause == Cause::None { or } else { cause }
-}
-
-/// `delay * factor^(made-1)`, capped, plus jitter.
-fn backoff_ms(backoff: kobza_model::Backoff, made: u32, jitter: f64) -> u64 {
-    let exponent = i32::try_from(made.saturating_sub(1)).unwrap_or(i32::MAX);
-    let mut delay = backoff.delay_ms as f64 * backoff.factor.max(0.0).powi(exponent);
-    if let Some(max) = backoff.max_ms {
-        delay = delay.min(max as f64);
-    }
-    delay += delay * backoff.jitter.clamp(0.0, 1.0) * jitter.clamp(0.0, 1.0);
-    // A day and a bit more than any sane delay: keeps arithmetic on times far from overflow.
-    delay.clamp(0.0, 1e13) as u64
 }

@@ -479,7 +479,7 @@ impl Cx {
         }
         let root_done = run.scopes.first().is_some_and(|s| s.finished);
         if root_done {
-            let (outcome, cause, _) = crate::end::verdict(run, 0);
+            let (outcome, cause, _) = crate::verdict::verdict(run, 0);
             run.verdict = Some((outcome, cause));
             self.run_hooks(run);
         }
