@@ -105,10 +105,10 @@ def fork_cost(host: Host, count: int) -> float:
 
 def main() -> None:
     become_subreaper()
-    preloads = {"nothing": [], "the SDK": ["kobza.runner"]}
-    for name, preload in preloads.items():
+    adapters = {"nothing": None, "the SDK": "kobza.runner"}
+    for name, adapter in adapters.items():
         try:
-            host = Host([{"file": SAMPLE}], preload=preload)
+            host = Host([{"file": SAMPLE}], adapter=adapter)
         except Exception as error:
             print(f"{name}: {error}")
             continue

@@ -182,12 +182,6 @@ class Client:
                 raise TimeoutError(f"run {run_id} is still {found.state} after {timeout_s} s")
             time.sleep(poll_s)
 
-    def lookup(self, kind: str, name: str) -> Any:
-        """A variable, connection or secret, as a task may read it."""
-        if kind not in ("variable", "connection", "secret"):
-            raise ValueError(f"{kind!r} cannot be looked up")
-        return self._call("GET", f"/{kind}s/{_quote(name)}").get("value")
-
     def events(
         self, *, after: int = 0, run: str | None = None, follow: bool = True
     ) -> Iterator[Event]:

@@ -69,6 +69,19 @@ def nothing(x: Any = None) -> None:
     """Rehearsed by warm parents."""
 
 
+def rehearsal() -> dict[str, Any]:
+    """A task without effects, of the form that most have."""
+    context = {
+        "run_id": "rehearsal",
+        "namespace": "default",
+        "workflow": "rehearsal",
+        "task": "rehearsal",
+        "attempt": 1,
+        "params": {},
+    }
+    return {"function": f"{__name__}:nothing", "args": {}, "context": context}
+
+
 #: Parameters and annotations of functions, which do not change.
 _shapes: dict[Any, tuple[dict[str, inspect.Parameter], dict[str, Any]]] = {}
 

@@ -2,14 +2,12 @@
 
 Frames from the host, after which it sends nothing but requests:
 
-``{"op": "start", "path": [...], "preload": ["module", ...], "load": [{"module": ...} | {"file": ...}],
-"import_timeout": 60}`` → ``ready`` with what was found, or ``failed`` with an error. With
-``"prepare": "module:function"`` that function is called with the loaded modules: it does ahead what
-every worker would do anew. With ``"rehearse": {...}`` that task is run a few times in the parent: it
-must be one without effects.
+``{"op": "start", "path": [...], "adapter": "package.runner", "load": [{"module": ...} | {"file":
+...}], "import_timeout": 60}`` → ``ready`` with what was found, or ``failed`` with an error. The adapter
+is a module of the system whose tasks these are; see the package.
 
 ``{"op": "fork", "tasks": 1}`` with one descriptor per worker, the worker's end of its channel
-→ ``{"event": "forked", "pids": [...]}``.
+→ ``{"event": "forked", "pids": [...]}``, now and then with ``rss``, the parent's memory in bytes.
 
 ``{"op": "status"}`` → ``{"event": "status", "rss": bytes, "threads": n}``.
 
@@ -37,6 +35,8 @@ from .wire import BadFrame, Channel, Closed, own_channel
 
 #: Seconds that imports may take when the host does not say.
 IMPORT_TIMEOUT_DEFAULT = 60.0
+#: Requests to fork between two looks at the parent's own memory.
+FORKS_PER_LOOK = 64
 #: Most source files reported for the watch on changed code.
 FILES_MAX = 5000
 
@@ -171,13 +171,13 @@ def _imports(message: dict[str, Any]) -> dict[str, Any]:
     signal.signal(signal.SIGALRM, overdue)
     signal.setitimer(signal.ITIMER_REAL, timeout)
     try:
-        for name in message.get("preload") or []:
-            importlib.import_module(name)
+        name = message.get("adapter")
+        adapter = importlib.import_module(name) if name else None
         loaded = [loading.load(entry) for entry in message.get("load") or []]
-        if message.get("prepare"):
-            loading.resolve(message["prepare"])(loaded)
-        if message.get("rehearse"):
-            worker.rehearse(message["rehearse"])
+        if hasattr(adapter, "prepare"):
+            adapter.prepare(loaded)
+        if hasattr(adapter, "rehearsal"):
+            worker.rehearse({"runner": f"{name}:run", **adapter.rehearsal()})
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
@@ -280,11 +280,14 @@ def serve(channel: Channel) -> int:
     }
     try:
         channel.send(report)
+        requests = 0
         while True:
             message, fds = channel.receive()
             operation = message.get("op")
             if operation == "fork":
-                fork_workers(channel, forker, fds, int(message.get("tasks") or 1))
+                requests += 1
+                more = {"rss": resident_bytes()} if requests % FORKS_PER_LOOK == 0 else {}
+                fork_workers(channel, forker, fds, int(message.get("tasks") or 1), more)
             elif operation == "status":
                 channel.send(
                     {"event": "status", "rss": resident_bytes(), "threads": native_threads()}
@@ -300,7 +303,9 @@ def serve(channel: Channel) -> int:
         return 70
 
 
-def fork_workers(channel: Channel, forker: Forker, fds: list[int], tasks: int) -> None:
+def fork_workers(
+    channel: Channel, forker: Forker, fds: list[int], tasks: int, more: dict[str, Any]
+) -> None:
     """Forks one worker per descriptor, and tells their numbers. Does not return in a worker."""
     pids: list[int] = []
     problem = None
@@ -320,7 +325,7 @@ def fork_workers(channel: Channel, forker: Forker, fds: list[int], tasks: int) -
         fds[place] = -1
     for fd in fds:
         _close(fd)
-    answer: dict[str, Any] = {"event": "forked", "pids": pids}
+    answer: dict[str, Any] = {"event": "forked", "pids": pids, **more}
     if problem:
         answer["problem"] = problem
     channel.send(answer)

@@ -68,11 +68,17 @@ class Channel:
 
     def receive(self) -> tuple[dict[str, Any], list[int]]:
         """The next frame with its descriptors. Raises ``Closed`` at the end of the stream."""
-        length = int.from_bytes(self._take(4), "big")
+        buffer = self._buffer
+        self._fill(4)
+        length = int.from_bytes(buffer[:4], "big")
         if length > FRAME_BYTES_MAX:
             raise BadFrame(f"a frame of {length} bytes; the limit is {FRAME_BYTES_MAX}")
+        self._fill(4 + length)
+        # Only a whole frame is taken: an exception of a signal's handler must not cut one in two.
+        body = bytes(buffer[4 : 4 + length])
+        del buffer[: 4 + length]
         try:
-            message = json.loads(self._take(length))
+            message = json.loads(body)
         except ValueError as error:
             raise BadFrame(f"a frame that is not JSON: {error}") from error
         if not isinstance(message, dict):
@@ -85,7 +91,7 @@ class Channel:
         fds, self._fds = self._fds[:count], self._fds[count:]
         return message, fds
 
-    def _take(self, count: int) -> bytes:
+    def _fill(self, count: int) -> None:
         buffer = self._buffer
         while len(buffer) < count:
             try:
@@ -102,9 +108,6 @@ class Channel:
             if not data:
                 raise Closed
             buffer += data
-        taken = bytes(buffer[:count])
-        del buffer[:count]
-        return taken
 
 
 def own_channel(fd: int) -> int:

@@ -23,6 +23,9 @@ A task's fields (all but ``function`` may be absent):
 ``context``    for the runner: what it may tell the task about its run
 ============== =====================================================================================
 
+While it runs the task may ask (see ``asking``): ``{"event": "ask", "number": 1, "body": {...}}``, to
+which the host answers ``{"op": "answer", "number": 1, "value": ...}``, or with ``refused`` and a reason.
+
 The worker answers ``{"event": "done", "exit": 0, ...}``; one that runs a single task then exits with
 that code. Exit 0 without outputs therefore means that the user's code ended the process itself.
 Outputs that begin with ``$`` are for the control plane: ``$error`` says why it failed.
@@ -40,7 +43,7 @@ import sys
 import threading
 from typing import Any
 
-from . import failure, loading, runner
+from . import asking, failure, loading, runner
 from .wire import BadFrame, Channel, Closed, own_channel
 
 #: Longest outputs accepted when the task does not say, in bytes of JSON.
@@ -106,6 +109,8 @@ def serve(channel: Channel, tasks: int) -> int:
         if operation == "start":
             _start(message)
             continue
+        if operation == "answer":
+            continue  # The task that asked has ended.
         if operation != "run" or len(fds) != 2 or not isinstance(message.get("task"), dict):
             os.write(2, f"worker: unexpected frame {operation!r}\n".encode())
             return 70
@@ -134,6 +139,7 @@ def _run(channel: Channel, task: dict[str, Any], fds: list[int], last: bool, sin
     undo = [] if single else _remember(task)
     outputs: dict[str, Any] | None = None
     streams = (sys.stdout, sys.stderr)
+    asking.attach(channel)
     try:
         _enter(task, single)
         outputs = _runner(task)(task)
@@ -156,6 +162,7 @@ def _run(channel: Channel, task: dict[str, Any], fds: list[int], last: bool, sin
         os._exit(0)
     if single:
         _end_threads()
+    asking.attach(None)
     _flush(streams)
     _settle(streams)
     done: dict[str, Any] = {"event": "done", "exit": code}

@@ -81,7 +81,7 @@ def flow(tmp_path_factory):
     file = tmp_path_factory.mktemp("sdk") / "flow.py"
     file.write_text(FLOW)
     become_subreaper()
-    with Host([{"file": str(file)}], preload=["kobza.runner"]) as host:
+    with Host([{"file": str(file)}], adapter="kobza.runner") as host:
         assert host.ready["mode"] == "fork" and host.ready["direct"], host.ready
         folder = str(file.parent / "artifacts")
 

@@ -141,6 +141,12 @@ impl Vault {
                 None
             }
         };
+        if let Some(kind) = kind.strip_prefix("sealed/") {
+            // Only what is not shown of it.
+            let found = read(kind)?;
+            return self
+                .told(found.get("sealed").filter(|s| !s.is_null())?, (kind, namespace, name));
+        }
         let found = match kind {
             // A secret is a variable that is not shown.
             kinds::SECRET => read(kinds::SECRET).or_else(|| read(kinds::VARIABLE))?,

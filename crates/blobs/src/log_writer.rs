@@ -79,6 +79,16 @@ impl LogWriter {
         self
     }
 
+    /// Masks more from now on: `masker` knows the secrets of the old one too.
+    pub fn mask_with(&mut self, masker: &Masker) {
+        for framing in [&mut self.stdout, &mut self.stderr] {
+            match &mut framing.mask {
+                Some(mask) => mask.switch(masker),
+                none => *none = Some(masker.stream()),
+            }
+        }
+    }
+
     /// Takes what was read from one stream. `scratch` is any buffer; it spares one a writer.
     pub fn write(
         &mut self,

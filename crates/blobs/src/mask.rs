@@ -47,12 +47,27 @@ impl Masker {
         }
         values.sort();
         values.dedup();
-        let Some(longest) = values.iter().map(Vec::len).max() else {
+        if values.is_empty() {
             return Ok(None);
-        };
+        }
+        Self::of(values).map(Some)
+    }
+
+    /// One that masks further secrets too. None if there is nothing to mask.
+    pub fn with_more(old: Option<&Self>, secrets: &[String]) -> Result<Option<Self>, MaskError> {
+        let Some(old) = old else { return Self::new(secrets) };
+        let Some(new) = Self::new(secrets)? else { return Ok(Some(old.clone())) };
+        let mut values: Vec<Vec<u8>> = old.secrets.iter().chain(&*new.secrets).cloned().collect();
+        values.sort();
+        values.dedup();
+        Self::of(values).map(Some)
+    }
+
+    fn of(values: Vec<Vec<u8>>) -> Result<Self, MaskError> {
+        let longest = values.iter().map(Vec::len).max().unwrap_or(0);
         let search =
             AhoCorasickBuilder::new().match_kind(MatchKind::LeftmostLongest).build(&values)?;
-        Ok(Some(Self { search, secrets: Arc::new(values), longest }))
+        Ok(Self { search, secrets: Arc::new(values), longest })
     }
 
     /// A text with every secret replaced.
@@ -89,6 +104,11 @@ pub struct MaskStream {
 }
 
 impl MaskStream {
+    /// Goes on with another masker, which knows at least the same secrets.
+    pub(crate) fn switch(&mut self, masker: &Masker) {
+        self.masker = masker.clone();
+    }
+
     /// Takes the next bytes and appends to `out` what is decided.
     pub fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
         self.held.extend_from_slice(bytes);
@@ -148,6 +168,19 @@ mod tests {
         assert_eq!(out, b"x *** *** a*** ", "only `hunt` is held back");
         s.finish(&mut out);
         assert_eq!(out, b"x *** *** a*** hunt");
+    }
+
+    #[test]
+    fn secrets_may_come_later() {
+        let old = masker(&["hunter2"]);
+        let new = Masker::with_more(Some(&old), &["swordfish".into()]).unwrap().unwrap();
+        let (mut s, mut out) = (old.stream(), Vec::new());
+        s.push(b"a hunt", &mut out);
+        s.switch(&new);
+        s.push(b"er2 swordfish", &mut out);
+        s.finish(&mut out);
+        assert_eq!(out, b"a *** ***");
+        assert!(Masker::with_more(None, &[]).unwrap().is_none());
     }
 
     #[test]

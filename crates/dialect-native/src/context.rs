@@ -80,14 +80,56 @@ pub(crate) fn gather(
         let mut found = Map::new();
         for name in names {
             let Some(value) = facts.lookup(kind, name) else { continue };
-            if kind == "secret" {
-                collect_texts(&value, &mut secrets);
-            }
+            secrets.extend(secrets_of(kind, name, &value, facts));
             found.insert(name.clone(), Json::clone(&value));
         }
         values.insert(word.to_owned(), Json::Object(found));
     }
     Ok(Gathered { context: Context::new(&values), secrets })
+}
+
+/// What of a value must not show in logs.
+pub(crate) fn secrets_of(kind: &str, name: &str, value: &Json, facts: &dyn Facts) -> Vec<String> {
+    let mut secrets = Vec::new();
+    match kind {
+        "secret" => collect_texts(value, &mut secrets),
+        _ => {
+            if let Some(sealed) = facts.lookup(&format!("sealed/{kind}"), name) {
+                collect_texts(&sealed, &mut secrets);
+            }
+        }
+    }
+    if kind == "connection" {
+        hide(value, &mut secrets);
+    }
+    mask_worthy(&mut secrets);
+    secrets
+}
+
+/// Masking every `a` would destroy a log; so short a secret protects nothing.
+pub(crate) fn mask_worthy(secrets: &mut Vec<String>) {
+    secrets.retain(|secret| secret.chars().count() >= 4);
+    secrets.sort();
+    secrets.dedup();
+}
+
+/// Gathers what must not show in logs: passwords in addresses and in fields that say they are.
+pub(crate) fn hide(connection: &Json, secrets: &mut Vec<String>) {
+    let Some(fields) = connection.as_object() else { return };
+    for (key, value) in fields {
+        let word = key.to_lowercase();
+        if ["password", "secret", "token", "key"].iter().any(|mark| word.contains(mark)) {
+            collect_texts(value, secrets);
+        } else if value.is_object() {
+            hide(value, secrets);
+        } else if let Some(text) = value.as_str()
+            && let Some((_, rest)) = text.split_once("://")
+            && let Some((user, _)) = rest.split('/').next().unwrap_or("").rsplit_once('@')
+            && let Some((_, password)) = user.split_once(':')
+        {
+            secrets.push(password.to_owned());
+        }
+    }
 }
 
 pub(crate) fn collect_texts(value: &Json, out: &mut Vec<String>) {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use kobza_engine::{Decision, Launch, Question, QuestionKind};
 use kobza_expr::native;
 use kobza_model::{Cause, Json};
-use kobza_runtime::{Dialect, ExecutorName, Facts, LaunchSpec};
+use kobza_runtime::{Answer, Ask, Dialect, ExecutorName, Facts, LaunchSpec};
 use serde_json::json;
 
 use crate::compile::MAX_INSTANCES;
@@ -24,6 +24,8 @@ pub struct Options {
     pub base_folder: Option<PathBuf>,
     /// Address of the API, handed to tasks as KOBZA_API_URL.
     pub api_url: Option<String>,
+    /// The executor hosts warm Python, so a function needs no program of its own.
+    pub warm_python: bool,
 }
 
 /// The pure half of native workflows.
@@ -124,6 +126,27 @@ impl Dialect for NativeDialect {
         facts: &dyn Facts,
     ) -> Result<(ExecutorName, LaunchSpec), String> {
         crate::launch::launch(&self.options, launch, facts)
+    }
+
+    /// `{"lookup": "variable" | "connection" | "secret", "name": "..."}` of the run's namespace.
+    fn ask(&self, ask: &Ask, facts: &dyn Facts) -> Answer {
+        let text = |field: &str| ask.body.get(field).and_then(Json::as_str);
+        let Some((kind @ ("variable" | "connection" | "secret"), name)) =
+            text("lookup").zip(text("name"))
+        else {
+            return Answer::refused("a task may ask for a variable, a connection or a secret");
+        };
+        match facts.lookup(kind, name) {
+            Some(value) => {
+                let secrets = crate::context::secrets_of(kind, name, &value, facts);
+                Answer { result: Ok(Json::clone(&value)), secrets }
+            }
+            None => {
+                let namespace = &facts.run().namespace;
+                let name: String = name.chars().take(80).collect();
+                Answer::refused(format!("there is no {kind} {name:?} in namespace {namespace:?}"))
+            }
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use kobza_runtime::{ExecutorName, Facts, LaunchSpec};
 use serde::Deserialize as _;
 use serde_json::{Map, json};
 
-use crate::context::{Gathered, Place, collect_texts, gather};
+use crate::context::{Gathered, Place, collect_texts, gather, hide, mask_worthy, secrets_of};
 use crate::dialect::Options;
 use crate::spec::{Body, LeafSpec, Shared, Wait};
 
@@ -73,10 +73,7 @@ pub(crate) fn launch(
             return Err(format!("env.{name}: {} bytes are too many for a variable", value.len()));
         }
     }
-    // Masking every `a` would destroy a log; so short a secret protects nothing.
-    secrets.retain(|secret| secret.chars().count() >= 4);
-    secrets.sort();
-    secrets.dedup();
+    mask_worthy(&mut secrets);
     out.secrets = secrets;
     Ok((executor, out))
 }
@@ -191,6 +188,7 @@ fn body(
                 (None, Some(venv)) => format!("{}/bin/python", resolve(base, venv)),
                 (None, None) => options.python.clone().unwrap_or_else(|| "python3".to_owned()),
             };
+            let warm = options.warm_python && function.is_some();
             // -u: a log line appears when it is printed, not when a buffer is full.
             out.args = vec!["-u".to_owned(), "-c".to_owned(), DRIVER.to_owned()];
             let call = json!({
@@ -199,6 +197,10 @@ fn body(
                 "code": code, "path": folders, "with": with, "check": check,
             });
             out.stdin = Some(call.to_string());
+            if warm {
+                // What follows says it all, and each launch is sent and read.
+                (out.args, out.stdin) = (Vec::new(), None);
+            }
             if let Some(function) = function {
                 let chosen = interpreter.is_some() || venv.is_some();
                 // Lists name packages; a text is a file.
@@ -397,34 +399,13 @@ fn shared_values(reads: &crate::spec::Reads, facts: &dyn Facts) -> (Context, Vec
         let mut found = Map::new();
         for name in names {
             if let Some(value) = facts.lookup(kind, name) {
-                if kind == "secret" {
-                    collect_texts(&value, &mut secrets);
-                }
+                secrets.extend(secrets_of(kind, name, &value, facts));
                 found.insert(name.clone(), Json::clone(&value));
             }
         }
         values.insert(word.to_owned(), Json::Object(found));
     }
     (Context::new(&values), secrets)
-}
-
-/// Gathers what must not show in logs: passwords in addresses and in fields that say they are.
-fn hide(connection: &Json, secrets: &mut Vec<String>) {
-    let Some(fields) = connection.as_object() else { return };
-    for (key, value) in fields {
-        let word = key.to_lowercase();
-        if ["password", "secret", "token", "key"].iter().any(|mark| word.contains(mark)) {
-            collect_texts(value, secrets);
-        } else if value.is_object() {
-            hide(value, secrets);
-        } else if let Some(text) = value.as_str()
-            && let Some((_, rest)) = text.split_once("://")
-            && let Some((user, _)) = rest.split('/').next().unwrap_or("").rsplit_once('@')
-            && let Some((_, password)) = user.split_once(':')
-        {
-            secrets.push(password.to_owned());
-        }
-    }
 }
 
 fn base_folder(options: &Options, facts: &dyn Facts) -> Option<PathBuf> {

@@ -5,8 +5,8 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Instant;
 
-use kobza_model::Cause;
-use kobza_runtime::LaunchSpec;
+use kobza_model::{Cause, Json};
+use kobza_runtime::{Answer, LaunchSpec};
 
 /// Starts bodies on behalf of the shim. No method may block.
 ///
@@ -23,6 +23,9 @@ pub trait Warm {
 
     /// Forgets a body that has no process yet. No event follows.
     fn cancel(&mut self, ticket: u64);
+
+    /// Tells a body what it has asked for ([`WarmEvent::Asked`]).
+    fn answer(&mut self, ticket: u64, number: u64, answer: &Answer);
 
     /// Does what is due.
     fn poll(&mut self) -> Vec<WarmEvent>;
@@ -56,10 +59,13 @@ pub struct WarmBody {
     pub output: PathBuf,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub enum WarmEvent {
     /// The body runs in this process, which the shim is to reap.
     Started { ticket: u64, pid: i32 },
+    /// The body asks the run's dialect; the number is unique within the body's life. The shim keeps
+    /// the question, and asks each server until one has answered.
+    Asked { ticket: u64, number: u64, body: Json },
     /// The body has ended, though its process has not: that takes another body next.
     Ended { ticket: u64, exit_code: i32 },
     /// There is no process. `log` goes to the task's log.

@@ -8,12 +8,12 @@ use std::path::PathBuf;
 use kobza_blobs::LogSummary;
 use kobza_engine::KillReason;
 use kobza_model::{Cause, Json, LaunchId, Outcome, Timestamp};
-use kobza_runtime::LaunchSpec;
+use kobza_runtime::{Answer, LaunchSpec};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// Version of this protocol. A shim of another version keeps its tasks but gets no new ones.
-pub(crate) const PROTOCOL: u32 = 1;
+pub(crate) const PROTOCOL: u32 = 2;
 /// Longest frame: a launch with its files and input, or a report with its outputs.
 pub(crate) const MAX_FRAME_BYTES: usize = 64 << 20;
 
@@ -38,6 +38,12 @@ pub(crate) enum ToShim {
     /// These events are durable: forget them.
     Ack {
         numbers: Vec<u64>,
+    },
+    /// To what a body has asked.
+    Answer {
+        launch: LaunchId,
+        number: u64,
+        answer: Answer,
     },
     /// Say hello again.
     List,
@@ -76,6 +82,14 @@ impl From<KillReason> for KillWord {
 pub(crate) enum FromShim {
     Hello(Hello),
     Event(Event),
+    /// A body asks. Repeated to each connection until answered, but not in the spool: it dies with
+    /// the shim.
+    Ask {
+        launch: LaunchId,
+        /// Unique within the launch.
+        number: u64,
+        body: Json,
+    },
 }
 
 /// The first frame of a connection.

@@ -17,10 +17,12 @@ use serde_json::json;
 use crate::code::Imported;
 use crate::connection::Connection;
 use crate::pool::Job;
-use crate::task::{PythonTask, RUNNER};
+use crate::task::PythonTask;
 
 /// Bytes of a parent's own output that go into a message or a task's log.
 const LOG_TAIL_BYTES: u64 = 8 * 1024;
+/// What a parent may grow by, and by half of its first size beyond.
+const GROWTH_BYTES: u64 = 32 << 20;
 /// What the host waits beyond the import's time limit, which the parent keeps itself.
 const IMPORT_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -28,6 +30,7 @@ const IMPORT_PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Key {
     pub interpreter: String,
+    pub adapter: String,
     pub path: Vec<String>,
     /// The module or file, as JSON.
     pub load: String,
@@ -37,6 +40,7 @@ impl Key {
     pub(crate) fn of(task: &PythonTask, interpreter: &Path) -> Self {
         Self {
             interpreter: interpreter.to_string_lossy().into_owned(),
+            adapter: task.adapter().to_owned(),
             path: task.path.clone(),
             load: task.load().to_string(),
         }
@@ -63,6 +67,8 @@ pub(crate) struct Parent {
     pub pid: i32,
     pub state: State,
     pub resident_bytes: u64,
+    /// When it had just imported.
+    pub first_bytes: u64,
     /// Jobs that wait for a worker that takes one task.
     pub queue: VecDeque<Job>,
     /// Jobs that wait for a worker that takes many.
@@ -100,12 +106,10 @@ impl Parent {
         let message = json!({
             "op": "start",
             "path": key.path,
-            "preload": ["kobza.runner"],
-            "machinery": [packages.join("kobza")],
+            "adapter": format!("{}.runner", key.adapter),
+            "machinery": [packages.join(&key.adapter)],
             "load": [load],
             "import_timeout": import_timeout.as_secs_f64(),
-            "prepare": "kobza.runner:prepare",
-            "rehearse": rehearsal(),
         });
         connection.send(message, Vec::new()).map_err(|e| e.to_string())?;
         Ok(Self {
@@ -114,6 +118,7 @@ impl Parent {
             pid: i32::try_from(child.id()).unwrap_or(0),
             state: State::Importing { until: now + import_timeout + IMPORT_PATIENCE },
             resident_bytes: 0,
+            first_bytes: 0,
             queue: VecDeque::new(),
             reuse_queue: VecDeque::new(),
             asked: VecDeque::new(),
@@ -137,20 +142,14 @@ impl Parent {
         String::from_utf8_lossy(&tail).into_owned()
     }
 
+    /// Memory beyond which it is replaced.
+    pub(crate) fn grown_bytes(&self) -> u64 {
+        self.first_bytes + self.first_bytes / 2 + GROWTH_BYTES
+    }
+
     pub(crate) fn is_idle(&self) -> bool {
         self.queue.is_empty() && self.reuse_queue.is_empty() && self.asked.is_empty()
     }
-}
-
-/// A task without effects, of the form that most have.
-fn rehearsal() -> Json {
-    json!({
-        "function": "kobza.runner:nothing", "runner": RUNNER, "args": {},
-        "context": {
-            "run_id": "rehearsal", "namespace": "default", "workflow": "rehearsal",
-            "task": "rehearsal", "attempt": 1, "params": {},
-        },
-    })
 }
 
 /// A program that runs `kobza_worker`.
@@ -184,7 +183,7 @@ pub(crate) fn spawn_worker(
     command.stdout(Stdio::from(stdio.0)).stderr(Stdio::from(stdio.1));
     let child = command.spawn().map_err(|error| not_started(program, &error))?;
     let start = json!({
-        "op": "start", "path": task.path, "machinery": [packages.join("kobza")],
+        "op": "start", "path": task.path, "machinery": [packages.join(task.adapter())],
     });
     connection.send(start, Vec::new()).map_err(|e| e.to_string())?;
     Ok((connection, i32::try_from(child.id()).unwrap_or(0)))

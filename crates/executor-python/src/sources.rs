@@ -29,6 +29,7 @@ const FILES: &[(&str, &str)] = &[
     ("kobza/workflow.py", include_str!("../../../python/kobza/workflow.py")),
     ("kobza_worker/__init__.py", include_str!("../../../python/kobza_worker/__init__.py")),
     ("kobza_worker/__main__.py", include_str!("../../../python/kobza_worker/__main__.py")),
+    ("kobza_worker/asking.py", include_str!("../../../python/kobza_worker/asking.py")),
     ("kobza_worker/failure.py", include_str!("../../../python/kobza_worker/failure.py")),
     ("kobza_worker/loading.py", include_str!("../../../python/kobza_worker/loading.py")),
     ("kobza_worker/parent.py", include_str!("../../../python/kobza_worker/parent.py")),

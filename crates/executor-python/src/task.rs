@@ -45,8 +45,8 @@ pub struct PythonTask {
     pub args: Json,
     /// What the task may know of its run.
     pub context: Json,
-    /// `module:function` that makes the call.
-    pub runner: Option<String>,
+    /// The package that makes calls for the system whose task this is: see `kobza_worker`.
+    pub adapter: Option<String>,
 }
 
 /// Requirements as written.
@@ -67,6 +67,8 @@ pub enum TaskError {
     NoFunction,
     #[error("{0:?} is no path, since it contains a zero byte")]
     Path(String),
+    #[error("{0:?} is no adapter")]
+    Adapter(String),
     #[error("the arguments of a Python task are an object or a list, not {0}")]
     Arguments(&'static str),
 }
@@ -83,6 +85,11 @@ impl PythonTask {
         if task.function.is_empty() {
             return Err(TaskError::NoFunction);
         }
+        // It becomes a path.
+        let name = task.adapter();
+        if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+            return Err(TaskError::Adapter(name.chars().take(80).collect()));
+        }
         let paths = task.path.iter().chain(&task.file).chain(&task.interpreter).chain(&task.venv);
         if let Some(bad) = paths.into_iter().find(|p| p.contains('\0')) {
             return Err(TaskError::Path(bad.chars().take(80).collect()));
@@ -92,6 +99,10 @@ impl PythonTask {
             Json::String(_) => Err(TaskError::Arguments("text")),
             Json::Bool(_) | Json::Number(_) => Err(TaskError::Arguments("a single value")),
         }
+    }
+
+    pub(crate) fn adapter(&self) -> &str {
+        self.adapter.as_deref().unwrap_or("kobza")
     }
 
     /// The interpreter as the task names it.
@@ -132,7 +143,7 @@ impl PythonTask {
         if !self.path.is_empty() {
             put("path", json!(self.path));
         }
-        put("runner", json!(self.runner.as_deref().unwrap_or(RUNNER)));
+        put("runner", json!(format!("{}.runner:run", self.adapter())));
         put("args", self.args.clone());
         put("context", self.context.clone());
         let environment: Map<String, Json> = body
@@ -159,9 +170,6 @@ impl PythonTask {
         Json::Object(task)
     }
 }
-
-/// The SDK's runner: it knows frames, artifacts and annotations.
-pub(crate) const RUNNER: &str = "kobza.runner:run";
 
 #[cfg(test)]
 mod tests {
@@ -190,6 +198,7 @@ mod tests {
             json!({"function": "f", "mode": "thread"}),
             json!({"function": "f", "file": "a\0b"}),
             json!({"function": "f", "args": "x"}),
+            json!({"function": "f", "adapter": "../x"}),
             json!([]),
         ] {
             assert!(parse(bad.clone()).is_err(), "{bad}");

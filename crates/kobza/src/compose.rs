@@ -38,6 +38,22 @@ pub(crate) struct HostOptions {
     /// Where relative paths of workflows count from.
     pub(crate) base_folder: Option<PathBuf>,
     pub(crate) api_url: Option<String>,
+    /// Whether variables, connections and secrets that the store has not are looked for in the
+    /// environment, as `KOBZA_SECRET_<NAME>`: for runs of one's own, without a server.
+    pub(crate) values_from_environment: bool,
+}
+
+/// A value for tasks from this process's environment. Variables and connections may be JSON.
+fn from_environment(kind: &str, name: &str) -> Option<Json> {
+    if !matches!(kind, "variable" | "connection" | "secret") {
+        return None;
+    }
+    let name = format!("KOBZA_{kind}_{name}").to_uppercase().replace(['-', '.', '/'], "_");
+    let text = std::env::var(name).ok()?;
+    if kind == "secret" {
+        return Some(text.into());
+    }
+    Some(serde_json::from_str(&text).unwrap_or_else(|_| text.into()))
 }
 
 pub(crate) fn self_exe() -> Result<String, Failure> {
@@ -81,6 +97,7 @@ impl Host {
         let vault = Vault::open(&data).map_err(|e| Failure::new(e.to_string()))?;
         let vault = Arc::new(vault);
         let (lookup_vault, lookup_store) = (vault.clone(), store.clone());
+        let own_values = options.values_from_environment;
         let (handle, inbox) = channel();
         let executor = ProcessExecutor::start(
             ProcessOptions {
@@ -106,6 +123,7 @@ impl Host {
             python: None,
             base_folder: options.base_folder,
             api_url: options.api_url,
+            warm_python: true,
         }));
         let runtime = Runtime::start(
             RuntimeOptions {
@@ -120,7 +138,8 @@ impl Host {
                 dialects: vec![native, Arc::new(kobza_dialect_luigi::LuigiDialect), Arc::new(argo)],
                 lookup: Some(Arc::new(move |kind, namespace, name| {
                     let store: &dyn Store = lookup_store.as_ref();
-                    lookup_vault.lookup(store, kind, namespace, name)
+                    let found = lookup_vault.lookup(store, kind, namespace, name);
+                    found.or_else(|| from_environment(kind, name).filter(|_| own_values))
                 })),
             },
             &handle,

@@ -97,6 +97,7 @@ pub(crate) fn server(args: ServerArgs) -> Result<(), Failure> {
             slots: args.slots,
             base_folder: args.workflows.clone().map(std::fs::canonicalize).transpose()?,
             api_url: Some(format!("http://{address}")),
+            values_from_environment: false,
         },
     )?;
     let accounts =

@@ -8,7 +8,7 @@ use kobza_store::Write;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::metrics::Metrics;
-use crate::ports::ReportSink;
+use crate::ports::{Answer, Ask, ReportSink};
 
 /// Messages that the inbox holds; when it is full, callers wait.
 pub const INBOX_CAPACITY: usize = 8192;
@@ -52,6 +52,7 @@ pub(crate) type ReplyTo = Box<dyn FnOnce(Result<Vec<Reply>, SubmitError>) + Send
 pub(crate) enum Message {
     Submit { submission: Submission, reply: ReplyTo },
     Report { report: Report, on_durable: Box<dyn FnOnce() + Send> },
+    Ask { ask: Ask, on_answer: Box<dyn FnOnce(Answer) + Send> },
     Query(Box<dyn FnOnce(&Engine) + Send>),
     Now(oneshot::Sender<Now>),
     Stop,
@@ -167,5 +168,10 @@ impl ReportSink for Handle {
     fn report(&self, report: Report, on_durable: Box<dyn FnOnce() + Send>) {
         // When the loop has stopped, the report stays in the executor's spool.
         let _stopped = self.inbox.blocking_send(Message::Report { report, on_durable });
+    }
+
+    fn ask(&self, ask: Ask, on_answer: Box<dyn FnOnce(Answer) + Send>) {
+        // When the loop has stopped, the next server is asked.
+        let _stopped = self.inbox.blocking_send(Message::Ask { ask, on_answer });
     }
 }

@@ -24,6 +24,46 @@ pub trait Executor: Send + Sync {
 /// the executor may forget what it spooled.
 pub trait ReportSink: Send + Sync {
     fn report(&self, report: Report, on_durable: Box<dyn FnOnce() + Send>);
+
+    /// A running body asks something ([`Dialect::ask`]). `on_answer` is called when there is an
+    /// answer, or dropped when there will be none: then the executor asks again later. A sink
+    /// without a loop has no answers.
+    fn ask(&self, ask: Ask, on_answer: Box<dyn FnOnce(Answer) + Send>) {
+        on_answer(Answer::refused(format!("nobody here answers what {} asks", ask.launch)));
+    }
+}
+
+/// A question of a running body. It is repeated, with the same number, until it is answered: whoever
+/// answers must not mind being asked twice.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ask {
+    pub launch: LaunchId,
+    /// Unique within the launch.
+    pub number: u64,
+    /// What is asked, in the words of the run's dialect.
+    pub body: Json,
+}
+
+/// What a body gets to hear.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Answer {
+    /// A value, or why there is none.
+    pub result: Result<Json, String>,
+    /// From now on masked in the body's log and messages, and never to be logged themselves.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<String>,
+}
+
+impl Answer {
+    #[must_use]
+    pub fn value(value: Json) -> Self {
+        Self { result: Ok(value), secrets: Vec::new() }
+    }
+
+    #[must_use]
+    pub fn refused(reason: impl Into<String>) -> Self {
+        Self { result: Err(reason.into()), secrets: Vec::new() }
+    }
 }
 
 /// What an executor gets to run.
@@ -94,6 +134,11 @@ pub trait Dialect: Send + Sync {
         launch: &Launch,
         facts: &dyn Facts,
     ) -> Result<(ExecutorName, LaunchSpec), String>;
+
+    /// Answers a running body. `ask.launch` is its task's newest launch.
+    fn ask(&self, _ask: &Ask, _facts: &dyn Facts) -> Answer {
+        Answer::refused(format!("tasks of the dialect {:?} have nothing to ask", self.name()))
+    }
 
     /// For driven systems.
     fn machine(&self) -> Option<Arc<dyn MachineFactory>> {

@@ -18,7 +18,7 @@ use crate::clock::Clock;
 use crate::facts::{Lookup, OutputCache, RunFacts};
 use crate::handle::{Committed, Handle, INBOX_CAPACITY, Message, ReplyTo, Submission, SubmitError};
 use crate::metrics::Metrics;
-use crate::ports::{Dialect, Executor, ExecutorName};
+use crate::ports::{Answer, Ask, Dialect, Executor, ExecutorName};
 
 /// Messages of one batch: enough to make a commit cheap per message, few enough that the first
 /// does not wait long for the last.
@@ -310,6 +310,7 @@ impl Turner {
         match message {
             Message::Stop => self.stopping = true,
             Message::Query(look) => look(&self.engine),
+            Message::Ask { ask, on_answer } => on_answer(self.answer_body(&ask, now)),
             Message::Now(to) => {
                 // A caller that went away does not want the answer.
                 let _gone = to.send(now);
@@ -444,6 +445,23 @@ impl Turner {
             };
         };
         dialect.decide(question, &self.facts(row, workflow, now))
+    }
+
+    /// Answers a running body; one that was replaced meanwhile learns nothing.
+    fn answer_body(&self, ask: &Ask, now: Now) -> Answer {
+        let current = self
+            .engine
+            .task_row(ask.launch.task_id())
+            .is_some_and(|task| task.launch == ask.launch.launch && !task.state.is_finished());
+        let run = ask.launch.run;
+        let found = self.engine.run_row(run).zip(self.engine.workflow(run)).filter(|_| current);
+        let Some((row, workflow)) = found else {
+            return Answer::refused("this task is not running any more");
+        };
+        match self.dialects.get(&row.dialect) {
+            Some(dialect) => dialect.ask(ask, &self.facts(row, workflow, now)),
+            None => Answer::refused(format!("this server does not speak {:?}", row.dialect)),
+        }
     }
 
     fn facts<'a>(

@@ -91,7 +91,9 @@ impl Link {
         let hello = loop {
             match frames.next().map_err(io::Error::other)? {
                 Some(FromShim::Hello(hello)) => break hello,
-                Some(FromShim::Event(_)) => return Err(io::Error::other("an event before hello")),
+                Some(FromShim::Event(_) | FromShim::Ask { .. }) => {
+                    return Err(io::Error::other("an event before hello"));
+                }
                 None if frames.fill(&mut stream)? => {}
                 None => return Err(io::ErrorKind::UnexpectedEof.into()),
             }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use kobza_engine::{KillReason, NewTask, Report, ReportBody};
 use kobza_model::{Cause, LaunchId, Outcome, TaskState};
-use kobza_runtime::{LaunchSpec, ReportSink};
+use kobza_runtime::{Answer, Ask, LaunchSpec, ReportSink};
 
 use super::ProcessOptions;
 use super::link::{Incoming, Link, is_dead, shim_id};
@@ -35,6 +35,13 @@ pub(super) enum Message {
     },
     /// A launch that no shim holds is over, durably.
     Forget(LaunchId),
+    /// To what a body has asked through this link.
+    Answer {
+        link: u32,
+        launch: LaunchId,
+        number: u64,
+        answer: Answer,
+    },
     /// The reading half of a connection has ended.
     Closed {
         link: u32,
@@ -181,6 +188,9 @@ impl Manager {
             }
             Message::Forget(launch) => {
                 self.places.remove(&launch);
+            }
+            Message::Answer { link, launch, number, answer } => {
+                self.put(link, &ToShim::Answer { launch, number, answer });
             }
             Message::Closed { link } => self.closed(link),
             Message::Stop => {}
@@ -348,6 +358,14 @@ fn listen(link: u32, mut incoming: Incoming, sink: &dyn ReportSink, messages: &S
         match incoming.frames.next::<FromShim>() {
             Ok(Some(FromShim::Event(event))) => deliver(link, event, sink, messages),
             Ok(Some(FromShim::Hello(_))) => {}
+            Ok(Some(FromShim::Ask { launch, number, body })) => {
+                let messages = messages.clone();
+                let answered = move |answer| {
+                    // The executor may be gone: then the shim asks the next one.
+                    let _ = messages.send(Message::Answer { link, launch, number, answer });
+                };
+                sink.ask(Ask { launch, number, body }, Box::new(answered));
+            }
             Ok(None) => match incoming.frames.fill(&mut incoming.stream) {
                 Ok(true) => {}
                 Ok(false) => break,

@@ -48,7 +48,7 @@ impl Remains {
                         finished.insert(event.launch, event);
                     }
                 }
-                Ok(Some(FromShim::Hello(_))) => {}
+                Ok(Some(FromShim::Hello(_) | FromShim::Ask { .. })) => {}
                 // A half-written frame at the end is what dying in a write leaves.
                 Ok(None) => break,
                 Err(error) => {

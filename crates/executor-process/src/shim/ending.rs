@@ -200,6 +200,7 @@ impl Shim {
     fn finish(&mut self, serial: u64) {
         let Some(mut task) = self.tasks.remove(&serial) else { return };
         self.exited.remove(&serial);
+        self.forget_asks(serial);
         // The process may run another task by now.
         if self.mains.get(&task.pid) == Some(&serial) {
             self.mains.remove(&task.pid);

@@ -75,6 +75,8 @@ pub(super) struct Shim {
     pub(super) scratch: Vec<u8>,
     pub(super) make_warm: Option<MakeWarm>,
     pub(super) warm: Option<Box<dyn Warm>>,
+    /// What bodies have asked and nobody has answered yet, as frames: by task and number.
+    pub(super) asks: BTreeMap<(u64, u64), Vec<u8>>,
     /// Orphans wait for a sweep that could not tell them from workers that begin.
     pub(super) sweep_due: bool,
 }
@@ -118,6 +120,7 @@ impl Shim {
             scratch: Vec::new(),
             make_warm,
             warm: None,
+            asks: BTreeMap::new(),
             sweep_due: false,
         })
     }
@@ -233,6 +236,7 @@ impl Shim {
                 }
             };
             client.put(&self.hello());
+            self.asks.values().for_each(|frame| client.put(frame));
             let event = EpollEvent::new(EpollFlags::EPOLLIN, CLIENT);
             // The newest server is the right one: only one can own the store.
             self.drop_client();
@@ -250,6 +254,13 @@ impl Shim {
             eprintln!("kobza shim: {error}");
         }
         frame
+    }
+
+    /// Puts a frame to the server, if one is there.
+    pub(super) fn tell(&mut self, frame: &[u8]) {
+        if let Some(client) = &mut self.client {
+            client.put(frame);
+        }
     }
 
     fn drop_client(&mut self) {
@@ -316,6 +327,7 @@ impl Shim {
                     }
                 }
             }
+            ToShim::Answer { launch, number, answer } => self.answered(launch, number, answer),
             ToShim::ExitWhenIdle => self.exit_when_idle = true,
             ToShim::List => {}
         }

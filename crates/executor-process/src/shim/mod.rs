@@ -4,6 +4,7 @@
 //! to every new connection until confirmed. It adopts orphans of its tasks (child subreaper), so a
 //! task's whole tree can be found and ended.
 
+mod asks;
 mod cgroup;
 mod client;
 mod ending;

@@ -55,7 +55,8 @@ impl Shim {
 
     pub(super) fn poll_warm(&mut self) {
         let Some(warm) = &mut self.warm else { return };
-        for event in warm.poll() {
+        let events = warm.poll();
+        for event in events {
             match event {
                 WarmEvent::Started { ticket, pid } => {
                     let Some(task) = self.tasks.get_mut(&ticket) else { continue };
@@ -67,6 +68,7 @@ impl Shim {
                     }
                     self.began(ticket);
                 }
+                WarmEvent::Asked { ticket, number, body } => self.asked(ticket, number, body),
                 WarmEvent::Ended { ticket, exit_code } => {
                     self.main_ended(ticket, Exit::Code(exit_code));
                 }
