@@ -57,6 +57,10 @@ impl Cx {
         if state != TaskState::Pending {
             return;
         }
+        // What it waited for, in words, is over.
+        if run.task(no).more.as_ref().is_some_and(|more| more.message.is_some()) {
+            run.task_mut(no).more().message = None;
+        }
         match decision {
             Decision::Run { inputs } => {
                 if !inputs.is_null() {
@@ -95,6 +99,8 @@ impl Cx {
                     self.finish(run, no, Move::Refuse, TaskState::Failed, cause);
                 }
             }
+            // Handled before, where it leaves the question open.
+            Decision::Wait { .. } => {}
             Decision::Outputs(_) | Decision::Retry { .. } | Decision::GiveUp { .. } => {
                 self.bad_answer(run, no)
             }

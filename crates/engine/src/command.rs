@@ -19,6 +19,11 @@ pub enum Command {
         serial: u32,
         decision: Decision,
     },
+    /// Ask the open question of a task again: what its answer waited for has changed. Nothing
+    /// happens if none is open.
+    Ask {
+        task: TaskId,
+    },
     /// Time has passed: fire what is due.
     Tick,
     StopRun {
@@ -213,6 +218,11 @@ pub enum Decision {
     /// Do not retry.
     GiveUp {
         message: Option<String>,
+    },
+    /// There is no answer yet: the question stays open until [`Command::Ask`] (or a restart) asks
+    /// it again. The reason is what the task waits for, in words.
+    Wait {
+        reason: String,
     },
 }
 

@@ -138,6 +138,7 @@ impl Engine {
             Command::StartRun(start) => self.start_run(*start),
             Command::Report(report) => self.report(report),
             Command::Answer { task, serial, decision } => self.answer(task, serial, decision),
+            Command::Ask { task } => self.ask_again(task),
             Command::Tick => {
                 self.tick();
                 Ok(Reply::Done)

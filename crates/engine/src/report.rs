@@ -8,7 +8,7 @@ use crate::action::Reply;
 use crate::attempt::out_of_time_at;
 use crate::command::{Decision, Refusal, Report, ReportBody};
 use crate::engine::{Cx, Engine, TimerKey, Work};
-use crate::memory::{NEVER, Run, flag};
+use crate::memory::{NEVER, NONE, Run, flag};
 use crate::transition::Move;
 
 /// How much longer than the executor the engine waits before it kills a body that ran out of time.
@@ -39,9 +39,33 @@ impl Engine {
         if task.serial != serial || !task.has(flag::ASKED) {
             return Err(Refusal::NotAsked);
         }
+        if let Decision::Wait { reason } = decision {
+            task.more().message = Some(reason);
+            run.touch(no);
+            cx.list(run);
+            return Ok(Reply::Done);
+        }
         task.unset(flag::ASKED);
         cx.apply_decision(run, no, decision);
         cx.list(run);
+        Ok(Reply::Done)
+    }
+
+    /// Looks at a task again whose question is open.
+    pub(crate) fn ask_again(&mut self, id: TaskId) -> Result<Reply, Refusal> {
+        let (cx, run, no) = self.with_task(id)?;
+        let task = run.task_mut(no);
+        if task.state == TaskState::Pending && task.has(flag::ASKED) {
+            task.unset(flag::ASKED);
+            let (scope, node, index) = (task.scope, task.node, task.index);
+            let work = if index == NONE {
+                Work::Node { scope, node }
+            } else {
+                Work::Instance { task: no }
+            };
+            cx.push(run, work);
+            cx.list(run);
+        }
         Ok(Reply::Done)
     }
 

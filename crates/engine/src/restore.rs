@@ -119,7 +119,12 @@ fn why(cx: &Cx, run: &Run, id: TaskId) -> Vec<String> {
     }
     match task.state {
         TaskState::Pending if task.has(flag::ASKED) => {
-            reasons.push("its guard's question is open: the condition or the length of its map is being computed".to_owned());
+            let waits = task.more.as_ref().and_then(|more| more.message.clone());
+            reasons.push(waits.unwrap_or_else(|| {
+                "its guard's question is open: the condition or the length of its map is being \
+                 computed"
+                    .to_owned()
+            }));
         }
         TaskState::Pending if task.node != NONE => {
             let scope = run.scope(task.scope);

@@ -314,6 +314,16 @@ pub struct VerdictRow {
 }
 
 impl Workflow {
+    /// The node of the entry graph with this name.
+    #[must_use]
+    pub fn node_named(&self, name: &str) -> Option<NodeNo> {
+        let TemplateBody::Graph(graph) = &self.templates.get(self.entry.index())?.body else {
+            return None;
+        };
+        let place = graph.nodes.iter().position(|node| node.name == name)?;
+        u32::try_from(place).ok().map(NodeNo)
+    }
+
     /// SHA-256 of the definition's JSON, in hexadecimal: its version.
     pub fn content_hash(&self) -> Result<String, serde_json::Error> {
         use sha2::Digest as _;

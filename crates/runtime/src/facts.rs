@@ -127,6 +127,31 @@ impl Facts for RunFacts<'_> {
         }
     }
 
+    fn live_runs(&self) -> Vec<RunRow> {
+        let same = |row: &&RunRow| {
+            row.workflow == self.run.workflow && row.namespace == self.run.namespace
+        };
+        self.engine
+            .run_ids()
+            .filter_map(|id| self.engine.run_row(id))
+            .filter(same)
+            .cloned()
+            .collect()
+    }
+
+    fn tasks_in(&self, run: RunId, name: &str) -> Vec<TaskRow> {
+        let Some(workflow) = self.engine.workflow(run) else { return Vec::new() };
+        let Some(node) = workflow.node_named(name) else { return Vec::new() };
+        let row = |index| {
+            let task = self.engine.task_of(run, ScopeNo(0), node, index)?;
+            self.engine.task_row(TaskId { run, task })
+        };
+        match self.engine.expansion(run, ScopeNo(0), node) {
+            Some(length) if length > 0 => (0..length).filter_map(|i| row(Some(i))).collect(),
+            _ => row(None).into_iter().collect(),
+        }
+    }
+
     fn lookup(&self, kind: &str, name: &str) -> Option<Arc<Json>> {
         (self.lookup)(kind, &self.run.namespace, name).map(Arc::new)
     }

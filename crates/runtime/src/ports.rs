@@ -166,6 +166,10 @@ pub trait Facts {
     fn output(&self, task: TaskNo, key: &str) -> Option<Arc<Json>>;
     /// All outputs of a task.
     fn outputs(&self, task: TaskNo) -> Vec<(String, Arc<Json>)>;
+    /// Live runs of the same workflow, this one among them.
+    fn live_runs(&self) -> Vec<RunRow>;
+    /// Tasks of one name directly in another live run, each instance of an expansion.
+    fn tasks_in(&self, run: kobza_model::RunId, name: &str) -> Vec<TaskRow>;
     /// A value of the namespace: `variable`, `connection`, `secret`, `configmap`, by name.
     fn lookup(&self, kind: &str, name: &str) -> Option<Arc<Json>>;
     /// A cached result by key, with when it was made.

@@ -388,7 +388,8 @@ impl Turner {
             | Command::CloseRun { run, .. }
             | Command::Machine { run, .. }
             | Command::Annotate { run, .. } => self.load(*run)?,
-            Command::StopTask { task, .. }
+            Command::Ask { task }
+            | Command::StopTask { task, .. }
             | Command::ResumeTask { task, .. }
             | Command::Mark { task, .. } => self.load(task.run)?,
             Command::Report(_)

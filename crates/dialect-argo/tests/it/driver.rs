@@ -89,6 +89,14 @@ impl Facts for Seen<'_> {
         let outputs = self.driver.outputs.get(&task);
         outputs.into_iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect()
     }
+    fn live_runs(&self) -> Vec<RunRow> {
+        vec![self.row.clone()]
+    }
+
+    fn tasks_in(&self, _: RunId, _: &str) -> Vec<TaskRow> {
+        Vec::new()
+    }
+
     fn lookup(&self, kind: &str, name: &str) -> Option<Arc<Json>> {
         let kind = if kind == "secret" { Kind::Secret } else { Kind::ConfigMap };
         self.driver.shelf.find(kind, name)

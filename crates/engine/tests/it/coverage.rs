@@ -75,6 +75,7 @@ fn all_scenarios() {
     crate::waits::stale_and_repeated_reports_change_nothing();
     crate::waits::retries_look_at_the_cause_the_exit_code_and_the_dialect();
     crate::waits::guards_may_skip_succeed_or_fail();
+    crate::waits::a_question_may_stay_open_and_be_asked_again();
     crate::waits::a_paused_run_starts_nothing_new();
     crate::waits::priorities_decide_who_is_next();
     crate::waits::a_strict_limit_lets_nobody_pass_and_a_loose_one_does();

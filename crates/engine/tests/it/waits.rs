@@ -515,3 +515,28 @@ pub(crate) fn a_launch_lost_before_it_started_is_sent_again() {
     bench.ends("a", Outcome::Succeeded);
     assert_eq!(bench.state(), RunState::Succeeded);
 }
+
+/// A guard whose answer is not known yet, such as what becomes of an earlier run.
+#[test]
+pub(crate) fn a_question_may_stay_open_and_be_asked_again() {
+    let mut bench = Bench::new(workflow(vec![], vec![]));
+    let wf = workflow(vec![Node { guard: true, ..node("a") }, needs("b", &[0])], vec![]);
+    bench.decide = Box::new(|_, _| Decision::Wait { reason: "the day before".to_owned() });
+    bench.start(wf.clone(), 2);
+    assert_eq!(bench.why("a"), ["the day before"]);
+    assert_eq!(bench.named("a").state, TaskState::Pending);
+    // Asked again, it still waits; and after a restart too.
+    let ask = Command::Ask { task: bench.id("a") };
+    bench.apply(ask.clone());
+    assert_eq!(bench.why("a"), ["the day before"]);
+    bench.restart(&wf, EngineOptions::default());
+    assert_eq!(bench.why("a"), ["the day before"]);
+    bench.decide = Box::new(|_, _| Decision::Run { inputs: Json::Null });
+    bench.apply(ask.clone());
+    bench.go();
+    assert_eq!(bench.state(), RunState::Succeeded);
+    assert_eq!(bench.named("a").message, None);
+    // Nothing is open any more: nothing happens.
+    bench.apply(ask);
+    assert_eq!(bench.state(), RunState::Succeeded);
+}

@@ -1,0 +1,1 @@
+"""What Kobza runs inside an environment with Airflow: reading DAG files, tasks, triggers."""
