@@ -192,7 +192,10 @@ struct Body {
     workflow: String,
     from: Option<String>,
     to: Option<String>,
+    /// Keys of partitions.
     partitions: Option<Vec<String>>,
+    /// Partitions as people write them, in place of keys: `2013-03-01..2013-03-14|eu,us`, `*`.
+    set: Option<String>,
     order: Option<String>,
     parallelism: Option<u32>,
     only: Option<String>,
@@ -204,6 +207,27 @@ struct Body {
 }
 
 impl Body {
+    /// The partitions that are asked for, among those of the workflow. A workflow without a
+    /// definition takes any keys.
+    fn choice(&self, definition: Option<&Value>) -> Option<Value> {
+        let keys = self.partitions.as_ref();
+        match (definition, &self.set, keys) {
+            (Some(definition), Some(set), _) => Some(json!({"definition": definition, "set": set})),
+            // Boxes of one partition each.
+            (Some(definition), None, Some(keys)) => {
+                Some(json!({"definition": definition, "set": keys.join(";")}))
+            }
+            (None, _, Some(keys)) => {
+                Some(json!({"definition": {"type": "static", "keys": keys}, "set": "*"}))
+            }
+            (None, Some(set), None) => {
+                let keys: Vec<&str> = set.split(',').map(str::trim).collect();
+                Some(json!({"definition": {"type": "static", "keys": keys}, "set": "*"}))
+            }
+            (_, None, None) => None,
+        }
+    }
+
     /// The service's spec. Without a schedule of its own it goes by the workflow's.
     async fn spec(&self, state: &ApiState, namespace: &str) -> Result<BackfillSpec, ApiError> {
         let order = match self.order.as_deref() {
@@ -218,9 +242,9 @@ impl Body {
             "workflow": self.workflow, "order": order, "parallelism": self.parallelism.unwrap_or(10),
             "only": self.only.as_deref().unwrap_or("all"), "params": self.params,
         });
-        if let Some(keys) = &self.partitions {
-            spec["partitions"] =
-                json!({"definition": {"type": "static", "keys": keys}, "set": "*"});
+        let definition = partitions_of(state, namespace, &self.workflow).await?;
+        if let Some(choice) = self.choice(definition.as_ref()) {
+            spec["partitions"] = choice;
         } else {
             let schedule = match &self.schedule {
                 Some(schedule) => schedule.clone(),
@@ -240,7 +264,12 @@ impl Body {
                             "invalid",
                             format!("{:?} has no schedule to go by", self.workflow),
                         )
-                        .hint("give partitions, or a schedule such as {\"cron\": \"0 0 * * *\"}")
+                        .hint(match definition {
+                            Some(_) => "its runs are for partitions: give a set, such as *",
+                            None => {
+                                "give partitions, or a schedule such as {\"cron\": \"0 0 * * *\"}"
+                            }
+                        })
                     })?,
             };
             spec["schedule"] = schedule;
@@ -250,6 +279,17 @@ impl Body {
         BackfillSpec::parse(&spec)
             .map_err(|e| ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", e.to_string()))
     }
+}
+
+/// The pieces that runs of a workflow stand for, where its definition says so.
+async fn partitions_of(
+    state: &ApiState,
+    namespace: &str,
+    workflow: &str,
+) -> Result<Option<Value>, ApiError> {
+    let (namespace, workflow) = (namespace.to_owned(), workflow.to_owned());
+    let stored = state.read(move |views| views.get_workflow(&namespace, &workflow, None)).await?;
+    Ok(stored.and_then(|s| s.workflow.source.get("partitions").cloned()).filter(|p| !p.is_null()))
 }
 
 /// A trigger's definition without what is not about time.

@@ -4,6 +4,7 @@
 //! answer to a write leaves only after its commit.
 
 mod accounts;
+mod artifacts;
 mod assets;
 mod auth;
 mod backfills;
@@ -72,6 +73,7 @@ fn all_routes() -> Routes {
         .merge(bulk::routes())
         .merge(tasks::routes())
         .merge(why::routes())
+        .merge(artifacts::routes())
         .merge(logs::routes())
         .merge(events::routes())
         .merge(limits::routes())

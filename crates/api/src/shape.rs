@@ -6,13 +6,14 @@ use std::sync::{Arc, Mutex};
 use kobza_model::{
     Gate, NodeNo, RunId, RunRow, ScopeNo, TaskId, TaskRow, TemplateBody, TemplateNo, Workflow,
 };
+use kobza_schedule::partition::PartitionDefinition;
 use kobza_store::{ViewError, Views};
 
 /// Nodes that are shown of one workflow: templates that call each other can be endless.
 const MAX_NODES: usize = 5000;
 const MAX_DEPTH: usize = 20;
 /// Versions kept.
-const KEPT: usize = 64;
+const KEPT: usize = 1000;
 
 /// A node with its place.
 #[derive(Clone, Debug)]
@@ -46,6 +47,8 @@ pub(crate) struct Shape {
     /// Places that call a template.
     callers: HashMap<TemplateNo, Vec<usize>>,
     children: HashMap<(Option<usize>, NodeNo), usize>,
+    /// What each run stands for a piece of, where the definition says so.
+    partitions: Option<PartitionDefinition>,
 }
 
 impl Shape {
@@ -57,6 +60,10 @@ impl Shape {
             by_path: HashMap::new(),
             callers: HashMap::new(),
             children: HashMap::new(),
+            partitions: workflow
+                .source
+                .get("partitions")
+                .and_then(|p| PartitionDefinition::parse(p).ok()),
         };
         let mut stack = Vec::new();
         shape.unfold(workflow.entry, None, &mut stack);
@@ -219,6 +226,10 @@ impl Shape {
             }
         }
         (produced, consumed)
+    }
+
+    pub(crate) fn partitions(&self) -> Option<&PartitionDefinition> {
+        self.partitions.as_ref()
     }
 
     /// Leaf places: what people call tasks.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use kobza_blobs::LogStore;
+use kobza_blobs::{ArtifactStore, LogStore};
 use kobza_model::{Json, LimitRow, RunId, TaskId, Timestamp, Workflow};
 use kobza_runtime::Handle;
 use kobza_store::{Store, Views};
@@ -39,6 +39,8 @@ pub struct ApiParts {
     pub store: Arc<dyn Store>,
     pub views: Arc<dyn Views>,
     pub logs: LogStore,
+    /// What tasks kept.
+    pub artifacts: Arc<ArtifactStore>,
     pub catalog: Arc<dyn Catalog>,
     pub started_at: Timestamp,
     /// Names under which this server may be addressed, without port; loopback names are always
@@ -61,6 +63,7 @@ pub struct ApiState {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) views: Arc<dyn Views>,
     pub(crate) logs: LogStore,
+    pub(crate) artifacts: Arc<ArtifactStore>,
     pub(crate) catalog: Arc<dyn Catalog>,
     pub(crate) started: Instant,
     pub(crate) started_at: Timestamp,
@@ -91,6 +94,7 @@ impl ApiState {
             store: parts.store,
             views: parts.views,
             logs: parts.logs,
+            artifacts: parts.artifacts,
             catalog: parts.catalog,
             started: Instant::now(),
             started_at: parts.started_at,

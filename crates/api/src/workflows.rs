@@ -13,6 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::assets::partitions::{Dimension, of_definition};
 use crate::auth::Role::{Editor, Operator, Viewer};
 use crate::error::{ApiError, Problem};
 use crate::extract::{Created, Json, List, NoContent, Paging, Path, Query, Source};
@@ -439,6 +440,8 @@ pub(crate) struct WorkflowDetail {
     consumes: Vec<String>,
     max_active_runs: Option<u32>,
     timeout_ms: Option<u64>,
+    /// What each of its runs stands for a piece of; empty where runs are for no piece.
+    partitions: Vec<Dimension>,
 }
 
 async fn detail(
@@ -465,6 +468,7 @@ async fn detail(
             consumes: Vec::new(),
             max_active_runs: None,
             timeout_ms: None,
+            partitions: Vec::new(),
         }));
     };
     let filter = kobza_store::RunFilter {
@@ -493,6 +497,10 @@ async fn detail(
         consumes: consumes.into_iter().collect(),
         max_active_runs: workflow.max_active_runs,
         timeout_ms: workflow.timeout_ms,
+        partitions: shape
+            .partitions()
+            .map(|p| of_definition(p, kobza_runtime::wall_now()))
+            .unwrap_or_default(),
         workflow: Workflow {
             task_count: shape.task_count() as u64,
             error: errors.remove(&name),

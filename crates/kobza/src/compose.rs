@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kobza_api::{Catalog, Definition, Problem, Vault};
-use kobza_blobs::LogStore;
+use kobza_blobs::{ArtifactStore, LogStore};
 use kobza_dialect_native::{Diagnostic, NativeDialect, Options};
 use kobza_engine::EngineOptions;
 use kobza_executor_inner::{CheckParams, WaitExecutor, WorkflowExecutor};
@@ -65,6 +65,12 @@ pub(crate) fn self_exe() -> Result<String, Failure> {
 
 pub(crate) fn log_store(data: &Path) -> LogStore {
     LogStore::new(data.join("logs"))
+}
+
+/// Where Python tasks keep what is large; the API shows it.
+pub(crate) fn artifact_store(data: &Path) -> Result<Arc<ArtifactStore>, Failure> {
+    let store = ArtifactStore::open(data.join("artifacts"));
+    store.map(Arc::new).map_err(|e| Failure::new(e.to_string()))
 }
 
 pub(crate) fn open_folder(folder: &Path) -> Result<Arc<dyn Database>, Failure> {

@@ -1,8 +1,14 @@
 import { useEffect, useMemo, useState } from "react";
 import { enc, request } from "../api/client";
 import { useAction, useApi } from "../api/hooks";
-import type { Backfill, BackfillPreview, WorkflowDetail, WorkflowPage } from "../api/types";
-import { formatCount } from "../model/duration";
+import type {
+  Backfill,
+  BackfillPreview,
+  Dimension,
+  WorkflowDetail,
+  WorkflowPage,
+} from "../api/types";
+import { formatCount, plural } from "../model/duration";
 import { wordOf } from "../model/states";
 import { Dialog, Problem, Segmented } from "../parts/basics";
 import { Mark } from "../parts/mark";
@@ -11,7 +17,6 @@ import { useZone } from "../shell/prefs";
 import { dateInZone } from "./dates";
 import { fieldsOf, readForm } from "./schema";
 import { SchemaFields } from "./start-run";
-import { plural } from "./tasks";
 
 const DRAFT = "kobza.draft.backfill";
 
@@ -19,6 +24,8 @@ interface Draft {
   workflow: string;
   from: string;
   to: string;
+  /** Partitions as people write them, where the workflow has some. */
+  set: string;
   only: "all" | "missing" | "failed";
   order: "ascending" | "descending";
   parallelism: string;
@@ -30,6 +37,7 @@ function load(workflow: string, only: string): Draft {
     workflow,
     from: "",
     to: "",
+    set: "",
     only: only === "all" || only === "failed" ? only : "missing",
     order: "ascending",
     parallelism: "4",
@@ -42,6 +50,15 @@ function load(workflow: string, only: string): Draft {
     // What was kept cannot be read: begin anew.
   }
   return fresh;
+}
+
+/** The newest pieces of each dimension, as one would write them. */
+function exampleSet(dimensions: Dimension[]): string {
+  return dimensions
+    .map((d) =>
+      d.kind === "time" ? `${d.first}..${d.last}` : (d.keys ?? []).slice(0, 2).join(","),
+    )
+    .join("|");
 }
 
 /** A new backfill: what it would do is asked first, from the server, and shown. */
@@ -76,20 +93,22 @@ export default function BackfillForm({
   const fields = useMemo(() => fieldsOf(detail.data?.params ?? null, null), [detail.data]);
   const { values, errors } = readForm(fields, draft.params);
   const parallelism = Number(draft.parallelism);
+  const dimensions = detail.data?.partitions ?? [];
+  const byPartition = dimensions.length > 0;
   const complete =
     draft.workflow !== "" &&
-    draft.from !== "" &&
-    draft.to !== "" &&
-    draft.from <= draft.to &&
+    (byPartition
+      ? draft.set.trim() !== ""
+      : draft.from !== "" && draft.to !== "" && draft.from <= draft.to) &&
     Number.isInteger(parallelism) &&
     parallelism > 0 &&
     Object.keys(errors).length === 0;
   const body = complete
     ? {
         workflow: draft.workflow,
-        from: dateInZone(draft.from, zone, 0),
-        to: dateInZone(draft.to, zone, 1),
-        partitions: null,
+        ...(byPartition
+          ? { set: draft.set.trim() }
+          : { from: dateInZone(draft.from, zone, 0), to: dateInZone(draft.to, zone, 1) }),
         order: draft.order,
         parallelism,
         only: draft.only,
@@ -158,7 +177,7 @@ export default function BackfillForm({
           id="bf-workflow"
           className="select"
           value={draft.workflow}
-          onChange={(event) => patch({ workflow: event.target.value, params: {} })}
+          onChange={(event) => patch({ workflow: event.target.value, params: {}, set: "" })}
         >
           <option value="">Choose…</option>
           {draft.workflow && !names.data?.items.some((w) => w.name === draft.workflow) ? (
@@ -173,27 +192,43 @@ export default function BackfillForm({
         </select>
       </div>
       <div className="columns tight">
-        <div className="field">
-          <label htmlFor="bf-from">First day</label>
-          <input
-            id="bf-from"
-            type="date"
-            className="input"
-            value={draft.from}
-            onChange={(event) => patch({ from: event.target.value })}
-          />
-        </div>
-        <div className="field">
-          <label htmlFor="bf-to">Last day</label>
-          <input
-            id="bf-to"
-            type="date"
-            className="input"
-            value={draft.to}
-            aria-invalid={draft.from !== "" && draft.to !== "" && draft.from > draft.to}
-            onChange={(event) => patch({ to: event.target.value })}
-          />
-        </div>
+        {byPartition ? (
+          <div className="field wide">
+            <label htmlFor="bf-set">Partitions</label>
+            <input
+              id="bf-set"
+              className="input mono"
+              value={draft.set}
+              placeholder={exampleSet(dimensions)}
+              aria-describedby="bf-set-help"
+              onChange={(event) => patch({ set: event.target.value })}
+            />
+          </div>
+        ) : (
+          <>
+            <div className="field">
+              <label htmlFor="bf-from">First day</label>
+              <input
+                id="bf-from"
+                type="date"
+                className="input"
+                value={draft.from}
+                onChange={(event) => patch({ from: event.target.value })}
+              />
+            </div>
+            <div className="field">
+              <label htmlFor="bf-to">Last day</label>
+              <input
+                id="bf-to"
+                type="date"
+                className="input"
+                value={draft.to}
+                aria-invalid={draft.from !== "" && draft.to !== "" && draft.from > draft.to}
+                onChange={(event) => patch({ to: event.target.value })}
+              />
+            </div>
+          </>
+        )}
         <div className="field">
           <label htmlFor="bf-parallel">Runs at once</label>
           <input
@@ -205,7 +240,20 @@ export default function BackfillForm({
           />
         </div>
       </div>
-      <p className="field-help">Days are whole days in {zone}; both ends are included.</p>
+      {byPartition ? (
+        <p className="field-help" id="bf-set-help">
+          Keys and ranges, separated by commas; <code>*</code> is all.{" "}
+          {dimensions.length > 1 ? (
+            <>
+              Dimensions are separated by <code>|</code>:{" "}
+            </>
+          ) : null}
+          {dimensions.map((d) => `${d.name} from ${d.first ?? "–"} to ${d.last ?? "–"}`).join(", ")}
+          .
+        </p>
+      ) : (
+        <p className="field-help">Days are whole days in {zone}; both ends are included.</p>
+      )}
       <div className="row wrap">
         <Segmented
           label="Which slots"
@@ -237,8 +285,9 @@ export default function BackfillForm({
       {preview.data ? (
         <section className="stack" style={{ gap: 6 }} aria-live="polite">
           <h2>
-            {formatCount(preview.data.count)} slots: {formatCount(preview.data.counts.create ?? 0)}{" "}
-            new runs, {formatCount(preview.data.counts.rerun ?? 0)} rerun,{" "}
+            {formatCount(preview.data.count)} {byPartition ? "partitions" : "slots"}:{" "}
+            {formatCount(preview.data.counts.create ?? 0)} new runs,{" "}
+            {formatCount(preview.data.counts.rerun ?? 0)} rerun,{" "}
             {formatCount(preview.data.counts.skip ?? 0)} left as they are
           </h2>
           {preview.data.warnings.map((warning) => (
@@ -274,7 +323,7 @@ export default function BackfillForm({
         <p className="quiet">
           {preview.isPending
             ? "Asking what it would do…"
-            : "Choose a workflow and days to see which runs it would make."}
+            : `Choose a workflow and ${byPartition ? "partitions" : "days"} to see which runs it would make.`}
         </p>
       ) : null}
       {make.error ? <Problem error={make.error} /> : null}

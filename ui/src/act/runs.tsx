@@ -5,11 +5,10 @@ import { useState } from "react";
 import { request } from "../api/client";
 import { useAction } from "../api/hooks";
 import type { RunsBulk } from "../api/types";
-import { formatCount } from "../model/duration";
+import { formatCount, plural } from "../model/duration";
 import { wordOf } from "../model/states";
 import { Dialog, Loading, Problem, Segmented } from "../parts/basics";
 import { Mark } from "../parts/mark";
-import { plural } from "./tasks";
 
 export type RunsAction = "cancel" | "pause" | "resume" | "delete" | "clear_failed";
 

@@ -5,7 +5,7 @@ import { useState } from "react";
 import { request } from "../api/client";
 import { useAction } from "../api/hooks";
 import type { Bulk } from "../api/types";
-import { formatCount } from "../model/duration";
+import { formatCount, plural } from "../model/duration";
 import { wordOf } from "../model/states";
 import { Dialog, Loading, Problem, Segmented } from "../parts/basics";
 import { Mark } from "../parts/mark";
@@ -24,10 +24,6 @@ const VERBS: Record<TaskActionKind, string> = {
   mark: "Mark",
   cancel: "Cancel",
 };
-
-export function plural(n: number, word: string): string {
-  return `${formatCount(n)} ${word}${n === 1 ? "" : "s"}`;
-}
 
 export function TaskActionDialog({
   action,

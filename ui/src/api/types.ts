@@ -148,24 +148,31 @@ export interface LogMatches {
 export interface Artifact {
   id: string;
   name: string;
-  key: string | null;
+  key: string;
   media_type: string;
-  size: number;
+  size: number | null;
   hash: string | null;
-  created_at: Instant;
+  created_at: Instant | null;
   task: string;
   task_name: string;
   run: string;
   preview: "table" | "image" | "markdown" | "text" | "json" | "html" | "plot" | null;
 }
 
+export interface PlotValue {
+  shape: string;
+  x: unknown[];
+  series: { name: string; values: (number | null)[] }[];
+}
+
 export interface Preview {
   kind: string;
-  columns: { name: string; type: string }[];
+  columns: { name: string; type: string | null }[];
   rows: unknown[][];
   total_rows: number | null;
   text: string | null;
   value: unknown;
+  plot: PlotValue | null;
   truncated: boolean;
 }
 
@@ -222,6 +229,7 @@ export interface WorkflowDetail extends Workflow {
   consumes: string[];
   max_active_runs: number | null;
   timeout_ms: number | null;
+  partitions: Dimension[];
 }
 
 export interface Facet {
@@ -335,15 +343,13 @@ export interface RunsBulk {
 export interface Asset {
   key: string;
   namespace: string;
-  description: string | null;
-  kind: string | null;
   health: string;
   freshness: { status: string; due_at: Instant | null };
-  last: { at: Instant; run: string; task: string; partition: string | null } | null;
+  last: { at: Instant; run: string | null; task: string | null; partition: string | null } | null;
   producers: string[];
   consumers: string[];
   checks: { passed: number; failed: number };
-  partitions: { total: number; present: number; failed: number; missing: number } | null;
+  partitions: { total: number; present: number; failed: number | null } | null;
 }
 
 export interface AssetDetail extends Asset {
@@ -383,14 +389,25 @@ export interface Dimension {
   name: string;
   kind: string;
   total: number;
-  keys?: string[];
+  first: string | null;
+  last: string | null;
+  keys?: string[] | null;
+}
+
+export interface Partition {
+  key: string;
+  state: string;
+  at: Instant | null;
+  run: string | null;
 }
 
 export interface Partitions {
   dimensions: Dimension[];
   total: number;
-  items?: { key: string; state: string; at: Instant | null; run: string | null }[];
+  counts: Counts;
+  items?: Partition[];
   buckets?: { offset: number; count: number; first: string; last: string; counts: Counts }[];
+  next: string | null;
 }
 
 export interface Trigger {

@@ -78,3 +78,8 @@ export function formatCount(n: number): string {
   const millions = n / 1_000_000;
   return `${millions < 9.95 ? millions.toFixed(1) : Math.round(millions)}M`;
 }
+
+/** `1 task`, `2,000 tasks`. */
+export function plural(n: number, word: string): string {
+  return `${formatCount(n)} ${word}${n === 1 ? "" : "s"}`;
+}

@@ -92,8 +92,26 @@ describe("plots and charts", () => {
   });
 
   it("has words where there is nothing to draw", () => {
-    render(<Plot value={{ series: [{ name: "loss", x: [], y: [] }] }} />);
+    render(<Plot value={{ shape: "line", x: [], series: [{ name: "loss", values: [] }] }} />);
     expect(screen.getByText("The plot has no points.")).toBeDefined();
+  });
+
+  it("leaves a gap where there is no value, and names places that are no numbers", () => {
+    const { container } = render(
+      <>
+        <Plot
+          value={{
+            shape: "line",
+            x: [1, 2, 3, 4],
+            series: [{ name: "loss", values: [1, 2, null, 3] }],
+          }}
+        />
+        <Plot value={{ shape: "bar", x: ["mon"], series: [{ name: "n", values: [4] }] }} />
+      </>,
+    );
+    expect(container.querySelectorAll("polyline")).toHaveLength(1);
+    expect(container.querySelectorAll("circle")).toHaveLength(1);
+    expect(screen.getByText("mon")).toBeDefined();
   });
 
   it("reads a day's history aloud", () => {

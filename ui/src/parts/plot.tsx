@@ -1,12 +1,7 @@
-// Lines over two axes: metrics and durations. SVG, few points, no library.
+// Lines, bars or points over two axes: metrics and what tasks plot. SVG, few points, no library.
 
+import type { PlotValue } from "../api/types";
 import { formatCount } from "../model/duration";
-
-export interface PlotValue {
-  series: { name: string; x: number[]; y: number[] }[];
-  x_label?: string;
-  y_label?: string;
-}
 
 /** Round steps for an axis: 1, 2 or 5 times a power of ten. */
 export function axisTicks(min: number, max: number, wanted = 5): number[] {
@@ -24,54 +19,122 @@ export function axisTicks(min: number, max: number, wanted = 5): number[] {
 const DASHES = ["", "6 3", "2 3", "8 3 2 3", "1 4"];
 const tick = (n: number): string =>
   Math.abs(n) >= 10_000 ? formatCount(n) : String(Number(n.toPrecision(4)));
+const word = (place: unknown): string =>
+  typeof place === "string" ? place : (JSON.stringify(place) ?? "");
+
+const [WIDTH, HEIGHT, LEFT, BOTTOM, EDGE] = [640, 280, 52, 34, 12];
+
+interface Point {
+  x: number;
+  y: number;
+}
+
+/** Runs of points without a gap between them. */
+function pieces(points: (Point | null)[]): Point[][] {
+  const out: Point[][] = [[]];
+  for (const point of points) {
+    if (point) out.at(-1)?.push(point);
+    else if (out.at(-1)?.length) out.push([]);
+  }
+  return out.filter((piece) => piece.length > 0);
+}
 
 export function Plot({ value }: { value: PlotValue }) {
-  const series = value.series.filter((s) => s.x.length > 0 && s.x.length === s.y.length);
-  const xs = series.flatMap((s) => s.x).filter(Number.isFinite);
-  const ys = series.flatMap((s) => s.y).filter(Number.isFinite);
-  if (xs.length === 0 || ys.length === 0) return <p className="quiet">The plot has no points.</p>;
-  const [x0, x1] = [Math.min(...xs), Math.max(...xs)];
-  const [y0, y1] = [Math.min(...ys), Math.max(...ys)];
-  const [width, height, left, bottom] = [640, 280, 52, 34];
-  const px = (x: number) => left + ((x - x0) / (x1 - x0 || 1)) * (width - left - 12);
-  const py = (y: number) => height - bottom - ((y - y0) / (y1 - y0 || 1)) * (height - bottom - 12);
+  const bars = value.shape === "bar";
+  // Places that are no numbers stand side by side, by name.
+  const named = bars || !value.x.every((x) => typeof x === "number" && Number.isFinite(x));
+  const places = value.x.map((x, i) => (named ? i : (x as number)));
+  const ys = value.series.flatMap((s) => s.values).filter((y): y is number => y !== null);
+  if (places.length === 0 || ys.length === 0)
+    return <p className="quiet">The plot has no points.</p>;
+  const half = bars ? 0.5 : 0;
+  const x0 = Math.min(...places) - half;
+  const x1 = Math.max(...places) + half;
+  const y0 = bars ? Math.min(0, ...ys) : Math.min(...ys);
+  const y1 = bars ? Math.max(0, ...ys) : Math.max(...ys);
+  const px = (x: number) => LEFT + ((x - x0) / (x1 - x0 || 1)) * (WIDTH - LEFT - EDGE);
+  const py = (y: number) =>
+    HEIGHT - BOTTOM - ((y - y0) / (y1 - y0 || 1)) * (HEIGHT - BOTTOM - EDGE);
+  const every = Math.ceil(places.length / 8);
+  const xTicks: [number, string][] = named
+    ? places.filter((_, i) => i % every === 0).map((x) => [x, word(value.x[x])])
+    : axisTicks(x0, x1, 7).map((t) => [t, tick(t)]);
+  const wide = (px(1) - px(0)) * 0.8;
   return (
     <figure className="plot">
       <svg
-        viewBox={`0 0 ${width} ${height}`}
+        viewBox={`0 0 ${WIDTH} ${HEIGHT}`}
         role="img"
-        aria-label={series.map((s) => s.name).join(", ")}
+        aria-label={`${value.shape} plot of ${value.series.map((s) => s.name).join(", ")}`}
       >
         {axisTicks(y0, y1).map((t) => (
           <g key={`y${t}`}>
-            <line x1={left} x2={width - 12} y1={py(t)} y2={py(t)} className="plot-line" />
-            <text x={left - 6} y={py(t) + 4} textAnchor="end">
+            <line x1={LEFT} x2={WIDTH - EDGE} y1={py(t)} y2={py(t)} className="plot-line" />
+            <text x={LEFT - 6} y={py(t) + 4} textAnchor="end">
               {tick(t)}
             </text>
           </g>
         ))}
-        {axisTicks(x0, x1, 7).map((t) => (
-          <text key={`x${t}`} x={px(t)} y={height - bottom + 16} textAnchor="middle">
-            {tick(t)}
+        {xTicks.map(([t, text]) => (
+          <text key={`x${t}`} x={px(t)} y={HEIGHT - BOTTOM + 16} textAnchor="middle">
+            {text.length > 14 ? `${text.slice(0, 13)}…` : text}
           </text>
         ))}
-        {series.map((s, i) => (
-          <polyline
-            key={s.name}
-            className="plot-series"
-            strokeDasharray={DASHES[i % DASHES.length]}
-            points={s.x
-              .map((x, j) => `${px(x).toFixed(1)},${py(s.y[j] ?? 0).toFixed(1)}`)
-              .join(" ")}
-          />
-        ))}
-        <text x={(width + left) / 2} y={height - 3} textAnchor="middle">
-          {value.x_label}
-        </text>
+        {value.series.map((s, i) => {
+          const points = places.map((x, j) => {
+            const y = s.values[j] ?? null;
+            return y === null ? null : { x: px(x), y: py(y) };
+          });
+          if (bars) {
+            const own = wide / value.series.length;
+            return points.map((p, j) =>
+              p ? (
+                <rect
+                  key={`${s.name}${j}`}
+                  className={`plot-bar nth-${i % 5}`}
+                  x={p.x - wide / 2 + own * i}
+                  width={Math.max(1, own - 1)}
+                  y={Math.min(p.y, py(0))}
+                  height={Math.max(1, Math.abs(p.y - py(0)))}
+                />
+              ) : null,
+            );
+          }
+          if (value.shape === "scatter") {
+            return points.map((p, j) =>
+              p ? (
+                <circle
+                  key={`${s.name}${j}`}
+                  className={`plot-point nth-${i % 5}`}
+                  cx={p.x}
+                  cy={p.y}
+                  r={3}
+                />
+              ) : null,
+            );
+          }
+          return pieces(points).map((piece, j) =>
+            piece.length === 1 ? (
+              <circle
+                key={`${s.name}${j}`}
+                className={`plot-point nth-${i % 5}`}
+                cx={piece[0]?.x}
+                cy={piece[0]?.y}
+                r={2.5}
+              />
+            ) : (
+              <polyline
+                key={`${s.name}${j}`}
+                className={`plot-series nth-${i % 5}`}
+                strokeDasharray={DASHES[i % DASHES.length]}
+                points={piece.map((p) => `${p.x.toFixed(1)},${p.y.toFixed(1)}`).join(" ")}
+              />
+            ),
+          );
+        })}
       </svg>
       <figcaption className="row wrap quiet">
-        {value.y_label ? <span>{value.y_label}:</span> : null}
-        {series.map((s, i) => (
+        {value.series.map((s, i) => (
           <span key={s.name} className="row">
             <svg width="22" height="8" aria-hidden="true">
               <line
@@ -79,8 +142,8 @@ export function Plot({ value }: { value: PlotValue }) {
                 x2="22"
                 y1="4"
                 y2="4"
-                className="plot-series"
-                strokeDasharray={DASHES[i % DASHES.length]}
+                className={`plot-series nth-${i % 5}`}
+                strokeDasharray={bars ? "" : DASHES[i % DASHES.length]}
               />
             </svg>
             {s.name}

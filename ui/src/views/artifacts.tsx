@@ -1,46 +1,60 @@
 import { lazy, Suspense } from "react";
-import { ApiError, apiUrl } from "../api/client";
+import { apiUrl } from "../api/client";
 import { useApi, useList } from "../api/hooks";
 import type { Artifact, Preview } from "../api/types";
 import { formatBytes, formatCount } from "../model/duration";
 import { useAddress } from "../parts/address";
 import { Await, Empty, Loading } from "../parts/basics";
-import { Plot, type PlotValue } from "../parts/plot";
+import { Plot } from "../parts/plot";
 import { Ago } from "../parts/time";
 import { Value } from "../parts/value";
 
 const Markdown = lazy(() => import("../parts/markdown"));
 
+const address = (artifact: Artifact) => `${artifact.task}/${artifact.id}`;
+
 /** A list of artifacts; the chosen one is previewed beside it. */
 export function Artifacts({ path }: { path: string }) {
   const [search, set] = useAddress();
   const list = useList<Artifact>(path, {}, 100);
-  // A server that keeps no artifacts has none to show.
-  if (list.error instanceof ApiError && list.error.status === 404) return <NoArtifact />;
   return (
     <Await of={list} what="the artifacts">
       {() => {
         if (list.items.length === 0) return <NoArtifact />;
-        const shown = list.items.find((a) => a.id === search.artifact) ?? list.items[0];
+        const shown = list.items.find((a) => address(a) === search.artifact) ?? list.items[0];
         return (
           <div className="artifacts">
             <ul className="card artifact-list">
               {list.items.map((artifact) => (
-                <li key={artifact.id}>
+                <li key={address(artifact)}>
                   <button
                     type="button"
                     className="line"
                     aria-pressed={artifact === shown}
-                    onClick={() => set({ artifact: artifact.id })}
+                    onClick={() => set({ artifact: address(artifact) })}
                   >
                     <span className="grow cut">
                       <span className="strong">{artifact.name}</span>
                       <span className="quiet"> {artifact.task_name}</span>
                     </span>
-                    <span className="quiet nowrap">{formatBytes(artifact.size)}</span>
+                    <span className="quiet nowrap">
+                      {artifact.size === null ? "note" : formatBytes(artifact.size)}
+                    </span>
                   </button>
                 </li>
               ))}
+              {list.hasNextPage ? (
+                <li>
+                  <button
+                    type="button"
+                    className="line"
+                    disabled={list.isFetchingNextPage}
+                    onClick={() => void list.fetchNextPage()}
+                  >
+                    More…
+                  </button>
+                </li>
+              ) : null}
             </ul>
             {shown ? <ArtifactPreview artifact={shown} /> : null}
           </div>
@@ -54,23 +68,21 @@ function NoArtifact() {
   return (
     <Empty title="No artifact">
       <p>
-        What a task returns that is too large for an output, and every file that it keeps, shows
-        here with a preview.
+        Data frames, arrays and files that a Python task returns show here with a preview, and what
+        it notes: <code>kobza.notes.markdown</code>, <code>table</code>, <code>image</code>,{" "}
+        <code>metric</code>, <code>plot</code>.
       </p>
     </Empty>
   );
 }
 
 function ArtifactPreview({ artifact }: { artifact: Artifact }) {
-  const content = apiUrl(`/artifacts/${artifact.id}/content`);
+  const place = `/tasks/${artifact.task}/artifacts/${artifact.id}`;
+  const content = apiUrl(`${place}/content`);
   const framed = artifact.preview === "html" || artifact.media_type === "image/svg+xml";
   const image = artifact.preview === "image" && !framed;
   const wanted = artifact.preview !== null && !framed && !image;
-  const preview = useApi<Preview>(
-    wanted ? `/artifacts/${artifact.id}/preview` : null,
-    {},
-    { keep: false },
-  );
+  const preview = useApi<Preview>(wanted ? `${place}/preview` : null, {}, { keep: false });
   return (
     <section className="card artifact-preview" aria-label={`Preview of ${artifact.name}`}>
       <header>
@@ -79,13 +91,9 @@ function ArtifactPreview({ artifact }: { artifact: Artifact }) {
         </h2>
         <span className="quiet wide-only">{artifact.media_type}</span>
         <span className="quiet wide-only">
-          <Ago at={artifact.created_at} />
+          {artifact.created_at ? <Ago at={artifact.created_at} /> : null}
         </span>
-        <a
-          className="button"
-          href={apiUrl(`/artifacts/${artifact.id}/content`, { download: 1 })}
-          download
-        >
+        <a className="button" href={apiUrl(`${place}/content`, { download: 1 })} download>
           Download
         </a>
       </header>
@@ -149,17 +157,15 @@ function PreviewBody({ preview }: { preview: Preview }) {
           </table>
           <p className="quiet small" style={{ padding: "6px 10px" }}>
             {preview.total_rows === null
-              ? `${preview.rows.length} rows`
-              : `${formatCount(preview.rows.length)} of ${formatCount(preview.total_rows)} rows`}
+              ? `the first ${formatCount(preview.rows.length)} rows`
+              : preview.total_rows === preview.rows.length
+                ? `${formatCount(preview.rows.length)} rows`
+                : `${formatCount(preview.rows.length)} of ${formatCount(preview.total_rows)} rows`}
           </p>
         </section>
       );
     case "plot":
-      return (
-        <div className="body">
-          <Plot value={preview.value as PlotValue} />
-        </div>
-      );
+      return <div className="body">{preview.plot ? <Plot value={preview.plot} /> : null}</div>;
     case "markdown":
       return (
         <div className="body">

@@ -1,16 +1,20 @@
-// How fast the pages are with a busy store: 50 workflows, 10,000 runs, a run of 100,000 tasks, a
-// graph of 2,000 nodes, 100,000 partitions, a log of 1,000,000 lines. Prints a table; exits with 1
-// when a budget is broken.
-//   node test/e2e/measure.mjs [URL of a server; else the mock's]
+// How fast the pages are with a busy store of a real server: 50 workflows, 10,000 runs, a run of
+// 100,000 tasks, a graph of 2,000 nodes, 100,000 partitions, a log of 1,000,000 lines. Prints a
+// table; exits with 1 when a budget is broken.
+//   KOBZA=target/release/kobza node test/busy/main.mjs FOLDER    (makes the store once)
+//   KOBZA=target/release/kobza node test/e2e/measure.mjs FOLDER
 
-import { fileURLToPath } from "node:url";
+import { readFile } from "node:fs/promises";
+import { join, resolve } from "node:path";
 import { gzipSync } from "node:zlib";
-import { bigRun } from "../mock/data.mjs";
-import { serve } from "../mock/server.mjs";
 import { launch, openPage } from "./browser.mjs";
+import { freePort, start, stop } from "./server.mjs";
 
-const own = await serve({ dist: fileURLToPath(new URL("../../dist", import.meta.url)) });
-const { url } = own;
+const folder = resolve(process.argv[2] ?? "busy");
+const made = JSON.parse(await readFile(join(folder, "places.json"), "utf8"));
+const port = await freePort();
+const url = `http://127.0.0.1:${port}`;
+const server = await start(folder, port, "ignore");
 const browser = await launch();
 const rows = [];
 const row = (what, value, unit, budget) =>
@@ -113,7 +117,7 @@ async function memory(page, name) {
   await context.close();
 }
 {
-  const { page, context } = await open("grid", "/workflows/nightly_orders", ".grid-canvas");
+  const { page, context } = await open("grid", `/workflows/${made.daily}`, ".grid-canvas");
   await page.waitForTimeout(300);
   await smooth(page, ".grid-scroll", "grid", { x: 30 });
   await context.close();
@@ -131,7 +135,7 @@ async function memory(page, name) {
 {
   const { context } = await open(
     "run of 100,000 tasks, graph",
-    `/runs/${bigRun.id}`,
+    `/runs/${made.big}`,
     ".graph .node",
   );
   await context.close();
@@ -139,7 +143,7 @@ async function memory(page, name) {
 {
   const { page, context } = await open(
     "run of 100,000 tasks, table",
-    `/runs/${bigRun.id}?tab=tasks`,
+    `/runs/${made.big}?tab=tasks`,
     "[aria-label=Tasks] .tr.virtual",
   );
   await smooth(page, ".table-scroll:has([aria-label=Tasks])", "run of 100,000 tasks, table", {
@@ -151,7 +155,7 @@ async function memory(page, name) {
 {
   const { page, context } = await open(
     "run of 100,000 tasks, timeline",
-    `/runs/${bigRun.id}?tab=timeline`,
+    `/runs/${made.big}?tab=timeline`,
     ".timeline-name",
   );
   await smooth(page, ".timeline", "timeline", { y: 60 });
@@ -160,7 +164,7 @@ async function memory(page, name) {
 {
   const { page, context } = await open(
     "log of 1,000,000 lines",
-    `/tasks/${bigRun.id}.1#L777777`,
+    `/tasks/${made.log}#L777000`,
     ".log-line.target",
   );
   await smooth(page, ".log-lines", "log", { y: 120 });
@@ -178,8 +182,7 @@ async function memory(page, name) {
 }
 
 await browser.close();
-own.server.close();
-own.server.closeAllConnections();
+await stop(server);
 
 let broken = 0;
 for (const { what, value, unit, budget } of rows) {

@@ -2,10 +2,7 @@
 //   KOBZA=path/to/kobza node --test test/e2e/real.test.mjs
 
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
-import { existsSync } from "node:fs";
 import { cp, mkdtemp, rm } from "node:fs/promises";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
@@ -13,10 +10,9 @@ import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 import { axe, settled, still } from "./axe.mjs";
 import { launch, openPage } from "./browser.mjs";
+import { inPages } from "./pages.mjs";
+import { client, ended as endOf, freePort, missing, start, stop } from "./server.mjs";
 
-const kobza =
-  process.env.KOBZA ?? fileURLToPath(new URL("../../../target/debug/kobza", import.meta.url));
-const skip = existsSync(kobza) ? false : `there is no ${kobza}: build it, or name it in KOBZA`;
 const LONG = `long_${"name_".repeat(99)}`;
 const SHOTS = process.env.SHOTS;
 
@@ -25,97 +21,28 @@ let folder;
 let server;
 let url;
 
-function freePort() {
-  return new Promise((resolve) => {
-    const probe = createServer().listen(0, "127.0.0.1", () => {
-      const { port } = probe.address();
-      probe.close(() => resolve(port));
-    });
-  });
-}
-
-async function start(port) {
-  const child = spawn(
-    kobza,
-    [
-      "server",
-      "--listen",
-      `127.0.0.1:${port}`,
-      "--data",
-      join(folder, "data"),
-      "--workflows",
-      join(folder, "workflows"),
-    ],
-    { cwd: folder, stdio: ["ignore", "inherit", "inherit"] },
-  );
-  for (;;) {
-    const answer = await fetch(`http://127.0.0.1:${port}/api/v1/health`).catch(() => null);
-    if (answer?.ok) return child;
-    if (child.exitCode !== null) throw new Error(`the server ended with ${child.exitCode}`);
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-}
-
-async function stop(child) {
-  child.kill("SIGTERM");
-  await new Promise((resolve) =>
-    child.exitCode === null ? child.once("exit", resolve) : resolve(),
-  );
-}
-
 before(async () => {
-  if (skip) return;
+  if (missing) return;
   folder = await mkdtemp(join(tmpdir(), "kobza-ui-"));
   await cp(fileURLToPath(new URL("./workflows", import.meta.url)), join(folder, "workflows"), {
     recursive: true,
   });
   const port = await freePort();
   url = `http://127.0.0.1:${port}`;
-  server = await start(port);
+  server = await start(folder, port);
   browser = await launch();
 });
 after(async () => {
-  if (skip) return;
+  if (missing) return;
   await browser.close();
   await stop(server);
   await rm(folder, { recursive: true, force: true });
 });
 
-function inPage(name, options, body) {
-  test(name, { timeout: 300_000, skip }, async () => {
-    const { page, context, problems } = await openPage(browser, options);
-    page.setDefaultTimeout(60_000);
-    try {
-      await body(page);
-      assert.deepEqual(problems, []);
-    } catch (error) {
-      await page
-        .screenshot({ path: `/tmp/real-${name.replace(/\W+/g, "-").slice(0, 60)}.png` })
-        .catch(() => {});
-      throw error;
-    } finally {
-      await context.close();
-    }
-  });
-}
-
-const api = async (path, body) => {
-  const answer = await fetch(`${url}/api/v1${path}`, {
-    method: body === undefined ? "GET" : "POST",
-    headers: { "content-type": "application/json", "x-kobza-csrf": "1" },
-    body: body === undefined ? undefined : JSON.stringify(body),
-  });
-  assert.ok(answer.ok, `${path}: ${answer.status} ${await answer.clone().text()}`);
-  return answer.json();
-};
+const inPage = inPages(() => browser, "real");
+const api = (...given) => client(url)(...given);
+const ended = (run) => endOf(api, run);
 const state = (page, word) => page.locator(".page-head .state", { hasText: word }).first();
-async function ended(run) {
-  for (;;) {
-    const now = await api(`/runs/${run}`);
-    if (["succeeded", "failed", "cancelled"].includes(now.state)) return now;
-    await new Promise((resolve) => setTimeout(resolve, 100));
-  }
-}
 
 inPage(
   "a run from the form is watched live, its log read, its failed task rerun",
@@ -235,6 +162,49 @@ inPage("search, grid and panel by keyboard", {}, async (page) => {
   await page.getByRole("complementary").waitFor();
 });
 
+inPage("artifacts are shown, and what they carry cannot act", {}, async (page) => {
+  const { id } = await api("/workflows/report/runs", { params: {} });
+  assert.equal((await ended(id)).state, "succeeded");
+  await page.goto(`${url}/runs/${id}?tab=artifacts`);
+  const choose = (name) => page.getByRole("button", { name }).click();
+  // What was noted: text, a table, a picture, plots, numbers.
+  await page.getByText("2.1 %").waitFor();
+  assert.equal(await page.locator(".markdown img").count(), 0);
+  await choose(/^regions/);
+  await page.getByRole("cell", { name: "<b>us</b>" }).waitFor();
+  await choose(/^gradient/);
+  await page.waitForFunction(() => {
+    const image = document.querySelector(".artifact-image");
+    return image?.complete && image.naturalWidth === 320;
+  });
+  await choose(/^week/);
+  await page.locator(".plot rect").nth(3).waitFor();
+  await choose(/^loss/);
+  await page.locator(".plot polyline").first().waitFor();
+  // Files: a table of text, JSON, a page that would like to act.
+  await choose(/^orders.csv/);
+  await page.getByText("200 of").or(page.getByText("the first 200 rows")).waitFor();
+  await choose(/^settings.json/);
+  await page.getByText("0.1").first().waitFor();
+  for (const name of [/^summary.html/, /^drawing.svg/]) {
+    await choose(name);
+    await page.locator("iframe").waitFor();
+    assert.equal(await page.locator("iframe").getAttribute("sandbox"), "");
+  }
+  await choose(/^summary.html/);
+  const frame = page.frameLocator("iframe");
+  await frame.getByText("84,112 orders").waitFor();
+  assert.equal(await frame.locator("#p").innerText(), "before");
+  assert.equal((await page.title()).includes("owned"), false);
+  await choose(/^model.bin/);
+  await page.getByText("No preview for this kind").waitFor();
+  // The content alone is as harmless.
+  const link = await page.getByRole("link", { name: "Download" }).getAttribute("href");
+  const answer = await fetch(`${url}${link}`);
+  assert.match(answer.headers.get("content-disposition"), /^attachment/);
+  assert.match(answer.headers.get("content-security-policy"), /^sandbox; default-src 'none'/);
+});
+
 inPage("names with emoji and markup stay text", {}, async (page) => {
   const { id } = await api(`/workflows/${encodeURIComponent("🚀 <b> тест")}/runs`, { params: {} });
   await ended(id);
@@ -249,7 +219,7 @@ inPage("names with emoji and markup stay text", {}, async (page) => {
 
 test("the first view asks for at most 350 kB of scripts, and nothing is inline", {
   timeout: 300_000,
-  skip,
+  skip: missing,
 }, async () => {
   const { page, context, problems } = await openPage(browser);
   const scripts = new Set();
@@ -395,7 +365,7 @@ inPage("a variable, a connection and a limit are made and shown", {}, async (pag
 
 test("every view: accessible, within the policy, without sideways scrolling", {
   timeout: 900_000,
-  skip,
+  skip: missing,
 }, async (t) => {
   const runs = (await api("/runs?workflow=orders&limit=10")).items;
   const run = runs.at(-1);
@@ -470,7 +440,7 @@ inPage(
     await page.getByRole("dialog").getByLabel("Note").fill("kept while it was away");
     await stop(server);
     await page.getByText("The server does not answer.").first().waitFor();
-    server = await start(port);
+    server = await start(folder, port);
     await page.locator(".banner").waitFor({ state: "detached" });
     const note = page.getByRole("dialog").getByLabel("Note");
     assert.equal(await note.inputValue(), "kept while it was away");

@@ -48,6 +48,9 @@ impl World {
             store: store.clone(),
             views: store.clone(),
             logs: kobza_blobs::LogStore::new(folder.path().join("logs")),
+            artifacts: Arc::new(
+                kobza_blobs::ArtifactStore::open(folder.path().join("artifacts")).unwrap(),
+            ),
             catalog: Arc::new(NoCatalog),
             started_at: wall_now(),
             hosts: Vec::new(),

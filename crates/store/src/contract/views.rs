@@ -238,6 +238,10 @@ pub trait Views: Send + Sync {
 
     fn task_output(&self, task: TaskId, key: &str) -> Result<Option<Json>>;
 
+    /// A run's tasks with an output that holds a reference to an artifact (its text has
+    /// `"$artifact"`) or notes (the key `$notes`), by number.
+    fn artifact_tasks(&self, run: RunId, cursor: Option<&str>, limit: u32) -> Result<Page<TaskNo>>;
+
     fn task_counts(&self, run: RunId) -> Result<Vec<TaskCount>>;
 
     fn run_scopes(&self, run: RunId) -> Result<Vec<ScopeRow>>;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kobza_model::{Json, NodeNo, RunId, ScopeNo, TaskId, TaskRow, TaskState};
+use kobza_model::{Json, NodeNo, RunId, ScopeNo, TaskId, TaskNo, TaskRow, TaskState};
 
 use super::load::{TASK_COLUMNS, flags, run_number, task_row};
 use super::{Conditions, Queries, Result, all, cursor, first, page_size, runs};
@@ -85,6 +85,37 @@ pub(super) fn output(queries: &mut dyn Queries, task: TaskId, key: &str) -> Resu
                WHERE r.id = ?1 AND o.task_no = ?2 AND o.key = ?3";
     let values = [task.run.into(), task.task.0.into(), key.into()];
     first(queries, sql, &values, |cells| codec::from_text(cells.str(0)?))
+}
+
+/// Tasks with notes, or with an output whose text speaks of an artifact.
+pub(super) fn with_artifacts(
+    queries: &mut dyn Queries,
+    run: RunId,
+    after: Option<&str>,
+    limit: u32,
+) -> std::result::Result<Page<TaskNo>, ViewError> {
+    let after: Option<u32> = cursor::decode("artifacts", after)?;
+    let size = page_size(limit);
+    let Some(number) = run_number(queries, run)? else {
+        return Ok(Page { items: Vec::new(), next: None });
+    };
+    let mut conditions = Conditions::default();
+    conditions.with("run_no = ?", number);
+    if let Some(after) = after {
+        conditions.with("task_no > ?", after);
+    }
+    conditions.plain("(key = '$notes' OR value LIKE '%\"$artifact\"%')");
+    let sql = format!(
+        "SELECT DISTINCT task_no FROM output {} ORDER BY task_no LIMIT {}",
+        conditions.clause(),
+        size + 1
+    );
+    let mut items = all(queries, &sql, &conditions.values, |cells| Ok(TaskNo(cells.number(0)?)))?;
+    let more = items.len() > size;
+    items.truncate(size);
+    let last = items.last().filter(|_| more);
+    let next = last.and_then(|task| cursor::encode("artifacts", &task.0));
+    Ok(Page { items, next })
 }
 
 /// Where a task stands: its scope, node and name.

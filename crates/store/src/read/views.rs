@@ -1,7 +1,7 @@
 //! [`Views`] for everything that can be read.
 
 use kobza_model::{
-    ExpansionRow, Json, LimitRow, RunId, RunRow, RunState, ScopeRow, TaskId, TaskRow,
+    ExpansionRow, Json, LimitRow, RunId, RunRow, RunState, ScopeRow, TaskId, TaskNo, TaskRow,
 };
 
 use super::{Queries, Reads, assets, events, load, objects, runs, tasks, with, workflows};
@@ -65,6 +65,10 @@ impl<S: Reads> Views for S {
 
     fn task_output(&self, task: TaskId, key: &str) -> Result<Option<Json>> {
         plain(self, |q| tasks::output(q, task, key))
+    }
+
+    fn artifact_tasks(&self, run: RunId, cursor: Option<&str>, limit: u32) -> Result<Page<TaskNo>> {
+        view(self, |q| tasks::with_artifacts(q, run, cursor, limit))
     }
 
     fn task_counts(&self, run: RunId) -> Result<Vec<TaskCount>> {

@@ -53,6 +53,7 @@ macro_rules! store_suite {
             cursors_stay_good_while_rows_come_and_go
             tasks_are_filtered_paged_and_counted
             a_run_is_seen_whole
+            tasks_with_artifacts_are_found
             workflows_are_listed_with_their_runs
             events_are_followed_by_number
             objects_are_listed_by_prefix

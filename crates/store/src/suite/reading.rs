@@ -8,8 +8,8 @@ use kobza_model::{Json, NodeNo, RunId, RunRow, RunState, TaskId, TaskNo, TaskRow
 use serde_json::json;
 
 use super::{
-    Fixture, commit, full_batch, full_run, full_task, plain_run, plain_task, put_workflow, run_id,
-    runs, second, step, writes,
+    Fixture, commit, full_batch, full_run, full_task, output, plain_run, plain_task, put_workflow,
+    run_id, runs, second, step, writes,
 };
 use crate::{Page, RunFilter, Store, TaskFilter, ViewError, Views, WorkflowFilter, Write};
 
@@ -292,6 +292,31 @@ where
     assert_eq!(store.task_output(task(0), "nothing").unwrap(), Some(Json::Null));
     assert_eq!(store.task_output(task(0), "absent").unwrap(), None);
     assert_eq!(store.list_limits().unwrap(), batch.limits);
+}
+
+pub fn tasks_with_artifacts_are_found<F: Fixture>(fixture: &F)
+where
+    F::Store: Views,
+{
+    let store = fixture.open();
+    let mut fence = store.acquire("a").unwrap();
+    let run = run_id(1);
+    let outputs = vec![
+        output(run, 0, "result", json!({"rows": 3})),
+        output(run, 1, "a", json!({"$artifact": {"digest": "x"}})),
+        output(run, 1, "b", json!([{"$artifact": {"digest": "y"}}])),
+        output(run, 2, "result", json!("$artifact")),
+        output(run, 3, "$notes", json!([])),
+    ];
+    let batch = Batch { runs: vec![full_run(1)], outputs, ..Batch::default() };
+    step(&store, &mut fence, &commit(1, batch));
+    let whole = store.artifact_tasks(run, None, 10).unwrap();
+    assert_eq!((whole.items, whole.next), (vec![TaskNo(1), TaskNo(3)], None));
+    let first = store.artifact_tasks(run, None, 1).unwrap();
+    assert_eq!(first.items, [TaskNo(1)]);
+    let rest = store.artifact_tasks(run, first.next.as_deref(), 1).unwrap();
+    assert_eq!((rest.items, rest.next), (vec![TaskNo(3)], None));
+    assert!(store.artifact_tasks(run_id(2), None, 1).unwrap().items.is_empty());
 }
 
 pub fn workflows_are_listed_with_their_runs<F: Fixture>(fixture: &F)

@@ -10,6 +10,7 @@ import { Tabs } from "../../parts/tabs";
 import { Ago } from "../../parts/time";
 import { Value } from "../../parts/value";
 import { useTitle } from "../../shell/crumbs";
+import { Fresh } from "./fresh";
 import { PartitionsTab } from "./partitions";
 import { assetPath } from "./path";
 
@@ -43,7 +44,6 @@ function AssetBody({ asset }: { asset: AssetDetail }) {
           <h1 className="mono cut" dir="auto">
             {asset.key}
           </h1>
-          {asset.kind ? <span className="chip">{asset.kind}</span> : null}
           <span className="grow" />
           <Link
             to="/assets"
@@ -63,19 +63,10 @@ function AssetBody({ asset }: { asset: AssetDetail }) {
           ) : null}
         </div>
         <div className="row wrap quiet" style={{ gap: "2px 16px" }}>
-          {asset.freshness.status === "none" ? null : (
-            <span>
-              {asset.freshness.status}
-              {asset.freshness.due_at ? (
-                <>
-                  , due <Ago at={asset.freshness.due_at} />
-                </>
-              ) : null}
-            </span>
-          )}
+          {asset.freshness.status === "none" ? null : <Fresh freshness={asset.freshness} />}
           <span>
             made <Ago at={asset.last?.at} />
-            {asset.last ? (
+            {asset.last?.run ? (
               <>
                 {" by "}
                 <Link to="/runs/$id" params={{ id: asset.last.run }} className="text-link">
@@ -90,12 +81,11 @@ function AssetBody({ asset }: { asset: AssetDetail }) {
             </Link>
           ))}
         </div>
-        {asset.description ? <p>{asset.description}</p> : null}
       </div>
       <Tabs
         param="tab"
         value={tab}
-        clears={["state", "offset"]}
+        clears={["state", "offset", "from"]}
         items={[
           ["partitions", "Partitions"],
           ["checks", `Checks${asset.checks.failed > 0 ? ` (${asset.checks.failed} fail)` : ""}`],
@@ -117,10 +107,8 @@ function Checks({ asset }: { asset: AssetDetail }) {
   if (asset.check_results.length === 0) {
     return (
       <Empty title="No check looks at it">
-        <p>
-          A green run can still make wrong data. A check is a task that says whether the data holds:
-        </p>
-        <pre>{`check: {sql: "select count(*) = 0 from orders where price < 0", expect: true}`}</pre>
+        <p>A green run can still make wrong data. A check of a task says whether the data holds:</p>
+        <pre>{`checks: [{name: prices, sql: "select count(*) = 0 from orders where price < 0", connection: db}]`}</pre>
       </Empty>
     );
   }

@@ -8,6 +8,7 @@ import { State } from "../../parts/mark";
 import { type Column, Table } from "../../parts/table";
 import { Ago } from "../../parts/time";
 import { useTitle } from "../../shell/crumbs";
+import { Fresh } from "./fresh";
 import { PartitionBar } from "./partitions";
 import { assetPath } from "./path";
 
@@ -108,7 +109,6 @@ function AssetTable() {
           <Link to={assetPath(a.key) as never} className="mono strong cut" dir="auto">
             {a.key}
           </Link>
-          {a.kind ? <span className="quiet wide-only">{a.kind}</span> : null}
         </span>
       ),
     },
@@ -121,9 +121,7 @@ function AssetTable() {
         a.freshness.status === "none" ? (
           <span className="quiet">–</span>
         ) : (
-          <span className={a.freshness.status === "stale" ? "look-waiting state" : "quiet"}>
-            {a.freshness.status}
-          </span>
+          <Fresh freshness={a.freshness} />
         ),
     },
     {

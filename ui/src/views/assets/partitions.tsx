@@ -1,13 +1,13 @@
-import { Link } from "@tanstack/react-router";
+import { Link, useNavigate } from "@tanstack/react-router";
 import { useEffect, useLayoutEffect, useRef, useState } from "react";
 import { enc } from "../../api/client";
 import { useApi, useList } from "../../api/hooks";
-import type { Asset, Partitions } from "../../api/types";
+import type { Asset, Partition, Partitions } from "../../api/types";
 import { type Colours, prepare, readColours } from "../../canvas/colours";
 import { formatCount } from "../../model/duration";
 import { countsText, lookOf, orderedCounts, wordOf, worstState } from "../../model/states";
 import { useAddress } from "../../parts/address";
-import { Await, Empty } from "../../parts/basics";
+import { Await, Empty, SearchField } from "../../parts/basics";
 import { Mark, State } from "../../parts/mark";
 import { type Column, Table } from "../../parts/table";
 import { Ago } from "../../parts/time";
@@ -17,13 +17,15 @@ export function PartitionBar({ partitions }: { partitions: NonNullable<Asset["pa
   const { total, present, failed } = partitions;
   const share = (n: number) => `${total === 0 ? 0 : (n / total) * 100}%`;
   return (
-    <span
-      className="row"
-      title={`${present} present, ${failed} failed, ${partitions.missing} missing of ${total}`}
-    >
+    <span className="row" title={`${present} of ${total} have data`}>
       <span className="counts-bar" style={{ width: 90 }} aria-hidden>
-        <i className="look-succeeded" style={{ width: share(present) }} />
-        <i className="look-failed" style={{ width: share(failed), minWidth: failed > 0 ? 2 : 0 }} />
+        <i
+          className="look-succeeded"
+          style={{ width: share(present), minWidth: present > 0 ? 2 : 0 }}
+        />
+        {failed ? (
+          <i className="look-failed" style={{ width: share(failed), minWidth: 2 }} />
+        ) : null}
       </span>
       <span className="quiet nowrap">
         {formatCount(present)} of {formatCount(total)}
@@ -32,17 +34,34 @@ export function PartitionBar({ partitions }: { partitions: NonNullable<Asset["pa
   );
 }
 
-interface Item {
-  key: string;
-  state: string;
-  at: string | null;
-  run: string | null;
-}
+/** Cells of a matrix's page: more would be smaller than a finger. */
+const CELLS = 8_000;
 
-/** One dimension as a strip, two as a matrix; gathered when there are more than pixels. */
-export function PartitionsTab({ asset }: { asset: Asset }) {
-  const [search, set] = useAddress();
-  const path = `/assets/${enc(asset.key)}/partitions`;
+const COLUMNS: Column<Partition>[] = [
+  { key: "state", head: "State", width: "100px", cell: (p) => <State state={p.state} /> },
+  {
+    key: "key",
+    head: "Partition",
+    width: "minmax(0, 1fr)",
+    cell: (p) => <span className="mono">{p.key}</span>,
+  },
+  { key: "at", head: "Made", width: "90px", cell: (p) => <Ago at={p.at} /> },
+  {
+    key: "run",
+    head: "Run",
+    width: "90px",
+    cell: (p) =>
+      p.run ? (
+        <Link to="/runs/$id" params={{ id: p.run }} className="mono">
+          {p.run.slice(-8)}
+        </Link>
+      ) : (
+        <span className="quiet">–</span>
+      ),
+  },
+];
+
+function useWidth() {
   const [width, setWidth] = useState(0);
   const host = useRef<HTMLDivElement>(null);
   useLayoutEffect(() => {
@@ -53,41 +72,40 @@ export function PartitionsTab({ asset }: { asset: Asset }) {
     setWidth(element.clientWidth);
     return () => observer.disconnect();
   }, []);
+  return { host, width };
+}
+
+/** One dimension as a strip, two as a matrix; gathered when there are more than pixels. */
+export function PartitionsTab({ asset }: { asset: Asset }) {
+  const [search, set] = useAddress();
+  const path = `/assets/${enc(asset.key)}/partitions`;
+  const { host, width } = useWidth();
   const total = asset.partitions?.total ?? 0;
-  const head = useApi<Partitions>(path, { offset: 0, limit: 1, dimension_keys: 1 });
+  const head = useApi<Partitions>(total > 0 ? path : null, { offset: 0, limit: 1 });
   const dimensions = head.data?.dimensions ?? [];
   const [rows, columns] = [dimensions[0]?.total ?? 0, dimensions[1]?.total ?? 0];
-  const matrix = dimensions.length === 2 && columns <= 400;
+  const matrix = dimensions.length === 2 && columns > 0 && columns <= 400;
   const buckets = Math.max(50, Math.min(1000, Math.floor(width / 3)));
-  const strip = useApi<Partitions>(width > 0 && !matrix && total > 0 ? path : null, { buckets });
-  const cells = useApi<Partitions>(matrix ? path : null, {
-    offset: Math.max(0, Number(search.offset) || 0),
-    limit: matrix ? Math.max(1, Math.floor(20_000 / Math.max(1, columns))) * columns : 1000,
+  const strip = useApi<Partitions>(width > 0 && head.data && !matrix && total > 0 ? path : null, {
+    buckets,
   });
-  const list = useList<Item>(path, { state: search.state }, 200);
-  const table: Column<Item>[] = [
-    { key: "state", head: "State", width: "100px", cell: (p) => <State state={p.state} /> },
-    {
-      key: "key",
-      head: "Partition",
-      width: "minmax(0, 1fr)",
-      cell: (p) => <span className="mono">{p.key}</span>,
-    },
-    { key: "at", head: "Made", width: "90px", cell: (p) => <Ago at={p.at} /> },
-    {
-      key: "run",
-      head: "Run",
-      width: "90px",
-      cell: (p) =>
-        p.run ? (
-          <Link to="/runs/$id" params={{ id: p.run }} className="mono">
-            {p.run.slice(-8)}
-          </Link>
-        ) : (
-          <span className="quiet">–</span>
-        ),
-    },
-  ];
+  // A page of whole rows; the last one, which is the newest, first.
+  const across = Math.max(
+    1,
+    Math.min(Math.floor(CELLS / Math.max(1, columns)), Math.floor(width / 9)),
+  );
+  const newest = Math.max(0, rows - across);
+  const asked = search.offset === undefined ? newest : Math.floor(Number(search.offset) || 0);
+  const row = Math.min(Math.max(0, asked), newest);
+  const cells = useApi<Partitions>(matrix && width > 0 ? path : null, {
+    offset: row * columns,
+    limit: across * columns,
+  });
+  const list = useList<Partition>(
+    total > 0 ? path : null,
+    { state: search.state, from_key: search.from, newest: search.from ? undefined : true },
+    200,
+  );
   return (
     <div className="stack fill-column">
       <div ref={host}>
@@ -110,17 +128,49 @@ export function PartitionsTab({ asset }: { asset: Asset }) {
           </Await>
         ) : (
           <Await of={strip} what="the partitions">
-            {() => (strip.data?.buckets ? <Strip buckets={strip.data.buckets} /> : null)}
+            {() =>
+              strip.data?.buckets ? (
+                <Strip buckets={strip.data.buckets} onChoose={(from) => set({ from })} />
+              ) : null
+            }
           </Await>
         )}
-        {matrix && rows * columns > 20_000 ? (
-          <p className="quiet small">The first {formatCount(20_000)} cells are drawn.</p>
+        {matrix && rows > across ? (
+          <div className="row">
+            <button
+              type="button"
+              className="button small"
+              disabled={row === 0}
+              onClick={() => set({ offset: String(Math.max(0, row - across)) })}
+            >
+              Older
+            </button>
+            <button
+              type="button"
+              className="button small"
+              disabled={row === newest}
+              onClick={() =>
+                set({ offset: row + across >= newest ? undefined : String(row + across) })
+              }
+            >
+              Newer
+            </button>
+            <span className="quiet small">
+              {dimensions[0]?.name} {formatCount(row + 1)} to{" "}
+              {formatCount(Math.min(rows, row + across))} of {formatCount(rows)}
+            </span>
+          </div>
         ) : null}
       </div>
       {total > 0 ? (
         <>
           <div className="filters">
-            {["present", "failed", "missing", "running", "stale"].map((state) => (
+            <SearchField
+              label="From partition"
+              value={search.from ?? ""}
+              onChange={(from) => set({ from })}
+            />
+            {["present", "failed", "missing", "running"].map((state) => (
               <button
                 key={state}
                 type="button"
@@ -129,6 +179,9 @@ export function PartitionsTab({ asset }: { asset: Asset }) {
                 onClick={() => set({ state: search.state === state ? undefined : state })}
               >
                 <Mark state={state} /> {wordOf(state)}
+                {head.data ? (
+                  <span className="quiet">{formatCount(head.data.counts[state] ?? 0)}</span>
+                ) : null}
               </button>
             ))}
           </div>
@@ -136,7 +189,7 @@ export function PartitionsTab({ asset }: { asset: Asset }) {
             <div className="card fill">
               <Table
                 label="Partitions"
-                columns={table}
+                columns={COLUMNS}
                 rows={list.items}
                 rowKey={(p) => p.key}
                 rowHeight={30}
@@ -151,12 +204,29 @@ export function PartitionsTab({ asset }: { asset: Asset }) {
   );
 }
 
-function Strip({ buckets }: { buckets: NonNullable<Partitions["buckets"]> }) {
+function Strip({
+  buckets,
+  onChoose,
+}: {
+  buckets: NonNullable<Partitions["buckets"]>;
+  onChoose: (first: string) => void;
+}) {
   const first = buckets[0]?.first;
   const last = buckets.at(-1)?.last;
   return (
     <figure>
-      <div className="strip" role="img" aria-label={`Partitions from ${first} to ${last}`}>
+      {/* biome-ignore lint/a11y/useKeyWithClickEvents: the field below does the same by keyboard */}
+      <div
+        className="strip"
+        role="img"
+        aria-label={`Partitions from ${first} to ${last}`}
+        onClick={(event) => {
+          const box = event.currentTarget.getBoundingClientRect();
+          const share = (event.clientX - box.left) / box.width;
+          const bucket = buckets[Math.floor(share * buckets.length)];
+          if (bucket) onChoose(bucket.first);
+        }}
+      >
         {buckets.map((bucket) => {
           const parts = orderedCounts(bucket.counts);
           return (
@@ -189,13 +259,14 @@ function Matrix({
   width,
   names,
 }: {
-  items: Item[];
+  items: Partition[];
   columns: number;
   width: number;
   names: [string, string];
 }) {
   const canvas = useRef<HTMLCanvasElement>(null);
   const dark = useDark();
+  const navigate = useNavigate();
   const [tip, setTip] = useState<string | null>(null);
   const count = Math.ceil(items.length / columns);
   // The longer dimension lies across.
@@ -225,6 +296,12 @@ function Matrix({
       }
     });
   }, [items, columns, cell, across, down, turned, dark]);
+  const at = (event: React.MouseEvent<HTMLCanvasElement>) => {
+    const box = event.currentTarget.getBoundingClientRect();
+    const x = Math.floor((event.clientX - box.left) / cell);
+    const y = Math.floor((event.clientY - box.top) / cell);
+    return items[turned ? x * columns + y : y * columns + x];
+  };
   const worst = worstState(
     items.reduce<Record<string, number>>((acc, item) => {
       acc[item.state] = (acc[item.state] ?? 0) + 1;
@@ -242,12 +319,12 @@ function Matrix({
         role="img"
         aria-label={`${count} ${names[0]} by ${columns} ${names[1]}; worst is ${worst ?? "none"}`}
         onPointerMove={(event) => {
-          const box = event.currentTarget.getBoundingClientRect();
-          const x = Math.floor((event.clientX - box.left) / cell);
-          const y = Math.floor((event.clientY - box.top) / cell);
-          const index = turned ? x * columns + y : y * columns + x;
-          const item = items[index];
+          const item = at(event);
           setTip(item ? `${item.key}: ${wordOf(item.state)}` : null);
+        }}
+        onClick={(event) => {
+          const run = at(event)?.run;
+          if (run) void navigate({ to: "/runs/$id", params: { id: run } });
         }}
         onPointerLeave={() => setTip(null)}
       />

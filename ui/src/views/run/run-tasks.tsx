@@ -2,7 +2,7 @@ import { useEffect, useState } from "react";
 import { TaskActionDialog, type TaskActionKind } from "../../act/tasks";
 import { useList } from "../../api/hooks";
 import type { Run, Task } from "../../api/types";
-import { formatCount } from "../../model/duration";
+import { formatCount, plural } from "../../model/duration";
 import { orderedCounts, wordOf } from "../../model/states";
 import { listOf, toggled, useAddress } from "../../parts/address";
 import { Await, Empty, Menu, SearchField } from "../../parts/basics";
@@ -125,7 +125,7 @@ export function RunTasks({
         ))}
         <span className="grow" />
         {list.total === undefined ? null : (
-          <span className="quiet">{formatCount(list.total)} tasks</span>
+          <span className="quiet">{plural(list.total, "task")}</span>
         )}
         <Menu
           label="Do something with tasks"

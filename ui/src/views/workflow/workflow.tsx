@@ -4,6 +4,7 @@ import { StartRunDialog } from "../../act/start-run";
 import { enc } from "../../api/client";
 import { useApi } from "../../api/hooks";
 import type { Graph, WorkflowDetail } from "../../api/types";
+import { plural } from "../../model/duration";
 import { useAddress } from "../../parts/address";
 import { Await, Empty, Loading } from "../../parts/basics";
 import { Mark, State } from "../../parts/mark";
@@ -103,7 +104,7 @@ function WorkflowBody({ workflow }: { workflow: WorkflowDetail }) {
               next <Ago at={workflow.next_run_at} />
             </span>
           ) : null}
-          <span>{workflow.task_count} tasks</span>
+          <span>{plural(workflow.task_count, "task")}</span>
           {workflow.max_active_runs ? (
             <span>at most {workflow.max_active_runs} runs at once</span>
           ) : null}
