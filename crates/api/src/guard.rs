@@ -37,7 +37,7 @@ fn allowed(state: &ApiState, method: &Method, headers: &HeaderMap) -> Result<(),
                 "host",
                 "this server is not known by that name",
             )
-            .hint("address it by the name it was started with"));
+            .hint("address it by an IP address, or add the name to the setting `hosts`"));
         }
     }
     if matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) {
@@ -67,6 +67,12 @@ fn known_host(state: &ApiState, host: &str) -> bool {
         Some(rest) => rest.split(']').next().unwrap_or_default(),
         None => host.rsplit_once(':').map_or(host, |(name, _)| name),
     };
-    matches!(name, "localhost" | "127.0.0.1" | "::1")
+    // A page that was loaded from a name of another's cannot ask for an address instead of it.
+    name.eq_ignore_ascii_case("localhost")
+        || if state.loopback {
+            matches!(name, "127.0.0.1" | "::1")
+        } else {
+            name.parse::<std::net::IpAddr>().is_ok()
+        }
         || state.hosts.iter().any(|h| h == "*" || h.eq_ignore_ascii_case(name))
 }

@@ -561,7 +561,7 @@ async fn remove(
     let namespace = place.namespace();
     state.store.workflow(&namespace, &name, None)?.ok_or_else(|| no_workflow(&name))?;
     let write = Write::DeleteWorkflow { namespace: namespace.clone(), name: name.clone() };
-    state.write(vec![write]).await?;
+    state.write(vec![write, crate::faults::mended(&namespace, &name)]).await?;
     if let Some(service) = &state.triggers {
         service.set_workflow(&namespace, &name, &Value::Null).await?;
     }

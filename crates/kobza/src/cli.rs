@@ -1,9 +1,11 @@
 //! What can be typed.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::{ServerFlags, Settings};
+use crate::failure::Failure;
 
 /// One control plane for data and ML pipelines.
 #[derive(Debug, Parser)]
@@ -82,21 +84,30 @@ pub(crate) enum Output {
     Json,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum LogFormat {
-    #[default]
-    Text,
-    Json,
-}
-
 #[derive(Debug, Args)]
 pub(crate) struct Place {
-    /// Folder of the store
-    #[arg(long, default_value = ".kobza", env = "KOBZA_DATA")]
-    pub(crate) data: PathBuf,
+    /// Folder of the store [`data` of the file; KOBZA_DATA; default: .kobza]
+    #[arg(long)]
+    pub(crate) data: Option<PathBuf>,
+    /// The file of settings [KOBZA_CONFIG; default: kobza.toml, then /etc/kobza/kobza.toml]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
     /// How to print
     #[arg(short, long, value_enum, default_value_t)]
     pub(crate) output: Output,
+}
+
+impl Place {
+    /// The settings in force.
+    pub(crate) fn settings(&self) -> Result<Settings, Failure> {
+        let data = self.data.as_ref().map(|data| ("data", data.display().to_string()));
+        Settings::load(self.config.as_deref(), &data.into_iter().collect())
+    }
+
+    /// The data folder.
+    pub(crate) fn data(&self) -> Result<PathBuf, Failure> {
+        Ok(self.settings()?.data().to_owned())
+    }
 }
 
 #[derive(Debug, Args)]
@@ -141,41 +152,18 @@ pub(crate) struct CheckArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ServerArgs {
-    /// Folder of the store
-    #[arg(long, default_value = ".kobza", env = "KOBZA_DATA")]
-    pub(crate) data: PathBuf,
-    /// Where the store is: `postgres://user@host/database?schema=name`, or `sqlite:FOLDER`; the
-    /// data folder when absent. A URL with a password belongs into the environment
-    #[arg(long, value_name = "URL", env = "KOBZA_STORE", hide_env_values = true)]
-    pub(crate) store: Option<String>,
+    /// The file of settings [KOBZA_CONFIG; default: kobza.toml, then /etc/kobza/kobza.toml]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) flags: ServerFlags,
     /// Take over a PostgreSQL store whose tasks ran under another machine or data folder: only
     /// when nothing of it runs there any more
     #[arg(long)]
     pub(crate) take_over: bool,
-    /// How log lines on standard error look
-    #[arg(long, value_enum, default_value_t, env = "KOBZA_LOG_FORMAT")]
-    pub(crate) log_format: LogFormat,
-    /// Address to listen on; another than loopback is refused until there is an account
-    #[arg(long, default_value = "127.0.0.1:8470", env = "KOBZA_LISTEN")]
-    pub(crate) listen: SocketAddr,
-    /// Folder of workflow files to load
-    #[arg(long, value_name = "DIR", env = "KOBZA_WORKFLOWS")]
-    pub(crate) workflows: Option<PathBuf>,
-    /// Delete runs that ended longer ago, with their logs (such as 90d); none: keep all
-    #[arg(long, value_parser = crate::upkeep::duration, env = "KOBZA_KEEP")]
-    pub(crate) keep: Option<std::time::Duration>,
-    /// What goes out, as TOML: notifications, traces, lineage
-    #[arg(long, value_name = "FILE", env = "KOBZA_OUTBOUND")]
-    pub(crate) outbound: Option<PathBuf>,
-    /// Settings of the Luigi scheduler: a `luigi.cfg`, or a TOML file
-    #[arg(long, value_name = "FILE", env = "KOBZA_LUIGI_CONFIG")]
-    pub(crate) luigi_config: Option<PathBuf>,
     /// Isolated Luigi schedulers with a virtual clock, for conformance tests
     #[arg(long)]
     pub(crate) luigi_test_hooks: bool,
-    /// Bodies at once
-    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    pub(crate) slots: u32,
 }
 
 #[derive(Debug, Args)]
@@ -248,6 +236,12 @@ pub(crate) struct RestoreArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct DoctorArgs {
+    /// The file of settings [KOBZA_CONFIG; default: kobza.toml, then /etc/kobza/kobza.toml]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
     #[command(flatten)]
-    pub(crate) place: Place,
+    pub(crate) flags: ServerFlags,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: Output,
 }

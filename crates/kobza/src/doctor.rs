@@ -5,9 +5,11 @@ use serde_json::json;
 
 use crate::cli::{DoctorArgs, Output};
 use crate::compose::self_exe;
+use crate::config::Settings;
 use crate::failure::Failure;
 
 pub(crate) fn doctor(args: DoctorArgs) -> Result<(), Failure> {
+    let settings = Settings::load(args.config.as_deref(), &args.flags.0)?;
     let mut checks: Vec<(String, bool, String)> = Vec::new();
     checks.push((
         "binary".to_owned(),
@@ -20,7 +22,7 @@ pub(crate) fn doctor(args: DoctorArgs) -> Result<(), Failure> {
             found.clone().unwrap_or_else(|| "not found; tasks that need it will fail".to_owned());
         checks.push((program.to_owned(), found.is_some(), text));
     }
-    let data = &args.place.data;
+    let data = settings.data();
     if data.is_dir() {
         match SqliteStore::open_read_only(data, SqliteOptions::default()) {
             Ok(store) => {
@@ -51,15 +53,28 @@ pub(crate) fn doctor(args: DoctorArgs) -> Result<(), Failure> {
             format!("{} does not exist yet; the first run makes it", data.display()),
         ));
     }
-    if args.place.output == Output::Json {
-        let items: Vec<_> = checks
+    if args.output == Output::Json {
+        let checks: Vec<_> = checks
             .iter()
             .map(|(name, ok, text)| json!({"name": name, "ok": ok, "text": text}))
             .collect();
-        crate::out::show!("{}", serde_json::to_string_pretty(&items)?);
+        let rows = settings.shown();
+        let rows: Vec<_> = rows
+            .iter()
+            .map(|(setting, value, source)| {
+                json!({"key": setting.key, "value": value, "source": source.to_string()})
+            })
+            .collect();
+        let all = json!({"checks": checks, "settings": rows, "file": settings.file});
+        crate::out::show!("{}", serde_json::to_string_pretty(&all)?);
     } else {
         for (name, ok, text) in &checks {
             crate::out::show!("{} {name:<10} {text}", if *ok { "ok " } else { "BAD" });
+        }
+        crate::out::show!("\nsettings");
+        for (setting, value, source) in settings.shown() {
+            let value = value.unwrap_or_else(|| "-".to_owned());
+            crate::out::show!("  {:<13} {value:<24} {source}", setting.key);
         }
     }
     if checks.iter().all(|(_, ok, _)| *ok) { Ok(()) } else { Err(Failure::Run) }

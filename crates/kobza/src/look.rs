@@ -21,7 +21,7 @@ fn open(data: &Path) -> Result<SqliteStore, Failure> {
 }
 
 pub(crate) fn runs(args: RunsArgs) -> Result<(), Failure> {
-    let store = open(&args.place.data)?;
+    let store = open(&args.place.data()?)?;
     let states = match &args.state {
         None => Vec::new(),
         Some(word) => {
@@ -65,7 +65,7 @@ fn newest(store: &SqliteStore) -> Result<RunId, Failure> {
 }
 
 pub(crate) fn tasks(args: TasksArgs) -> Result<(), Failure> {
-    let store = open(&args.place.data)?;
+    let store = open(&args.place.data()?)?;
     let run = match &args.run {
         Some(text) => text.parse()?,
         None => newest(&store)?,
@@ -123,7 +123,7 @@ fn find(store: &SqliteStore, text: &str, index: Option<u32>) -> Result<TaskRow, 
 }
 
 pub(crate) fn logs(args: LogsArgs) -> Result<(), Failure> {
-    let store = open(&args.place.data)?;
+    let store = open(&args.place.data()?)?;
     let task = find(&store, &args.task, args.index)?;
     let id = TaskId { run: task.run, task: task.task };
     let launch = match args.attempt {
@@ -137,7 +137,7 @@ pub(crate) fn logs(args: LogsArgs) -> Result<(), Failure> {
             .ok_or_else(|| Failure::new(format!("task {id} has no attempt {attempt}")))?,
     };
     let mut reader =
-        log_store(&args.place.data).reader(LaunchId { run: task.run, task: task.task, launch });
+        log_store(&args.place.data()?).reader(LaunchId { run: task.run, task: task.task, launch });
     let mut out = std::io::stdout().lock();
     let mut from = 0;
     loop {
@@ -163,7 +163,7 @@ pub(crate) fn logs(args: LogsArgs) -> Result<(), Failure> {
 }
 
 pub(crate) fn why(args: WhyArgs) -> Result<(), Failure> {
-    let store = open(&args.place.data)?;
+    let store = open(&args.place.data()?)?;
     let task = find(&store, &args.task, args.index)?;
     let id = TaskId { run: task.run, task: task.task };
     let reasons = if task.state.is_finished() {

@@ -4,6 +4,7 @@ mod argo;
 mod check;
 mod cli;
 mod compose;
+mod config;
 mod doctor;
 mod failure;
 mod look;
@@ -13,6 +14,7 @@ mod run;
 mod server;
 mod standby;
 mod upkeep;
+mod watch;
 
 use std::process::ExitCode;
 

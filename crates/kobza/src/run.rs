@@ -75,7 +75,7 @@ pub(crate) fn run(args: RunArgs) -> Result<(), Failure> {
     let version = definition.workflow.content_hash()?;
     let workflow = Arc::new(definition.workflow);
     let host = Host::start(HostOptions {
-        data: args.place.data.clone(),
+        data: args.place.data()?,
         slots: args.jobs,
         base_folder: Some(base_folder(&args.file)?),
         api_url: None,

@@ -1,48 +1,43 @@
 //! `kobza server`: the loop and the API, until a signal.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
 use kobza_api::{ApiParts, ApiState, Catalog as _, router};
-use kobza_engine::Command;
 use kobza_runtime::{Submission, wall_now};
 use kobza_store::{PostgresOptions, PostgresStore, Write, kinds};
 
-use crate::check;
-use crate::cli::{LogFormat, ServerArgs};
+use crate::cli::ServerArgs;
 use crate::compose::{Database, Dialects, Host, HostOptions, log_store, open_folder};
+use crate::config::Settings;
 use crate::failure::Failure;
 use crate::standby::{self, Front, Owner};
+use crate::watch::Folder;
 
 pub(crate) fn server(args: ServerArgs) -> Result<(), Failure> {
     let started = Instant::now();
-    let loopback = args.listen.ip().is_loopback();
+    let settings = Settings::load(args.config.as_deref(), &args.flags.0)?;
+    let (listen, data) = (settings.listen(), settings.data());
+    let loopback = listen.ip().is_loopback();
     if !loopback && args.luigi_test_hooks {
         return Err(Failure::new("--luigi-test-hooks is refused on a public address"));
     }
-    if !loopback && !args.data.is_dir() {
+    if !loopback && !data.is_dir() {
         // A store that does not exist has no users: nothing is made to find that out.
         return Err(Failure::hint(
-            format!("{} is not a loopback address, and there are no users yet", args.listen),
+            format!("{listen} is not a loopback address, and there are no users yet"),
             "start on 127.0.0.1, add a user, then listen elsewhere",
         ));
     }
-    let outbound = args.outbound.as_deref().map(outbound).transpose()?;
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_env("KOBZA_LOG")
-                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info")),
-        )
-        .with_writer(std::io::stderr);
-    match args.log_format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().init(),
-    }
+    let workflows = settings.path("workflows").map(std::fs::canonicalize).transpose();
+    let workflows = workflows.map_err(|e| Failure::new(format!("workflows: {e}")))?;
+    start_log(&settings)?;
     let tokio =
         tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(2).build()?;
-    let listener = tokio.block_on(tokio::net::TcpListener::bind(args.listen)).map_err(|e| {
+    let listener = tokio.block_on(tokio::net::TcpListener::bind(listen)).map_err(|e| {
         Failure::hint(
-            format!("cannot listen on {}: {e}", args.listen),
+            format!("cannot listen on {listen}: {e}"),
             "another server may be there; --listen names another address",
         )
     })?;
@@ -53,7 +48,7 @@ pub(crate) fn server(args: ServerArgs) -> Result<(), Failure> {
         // Nobody waits for it any more: the server ends already.
         let _gone = stop.send(true);
     });
-    let (store, shared) = open_store(&args)?;
+    let (store, shared) = open_store(&settings)?;
     let owner = format!(
         "kobza at http://{address} on {}, process {}, {}",
         host_name(),
@@ -73,9 +68,9 @@ pub(crate) fn server(args: ServerArgs) -> Result<(), Failure> {
         }
     };
     if shared {
-        check_place(store.as_ref(), &args)?;
+        check_place(store.as_ref(), data, args.take_over)?;
         let active = Owner::default();
-        front.show(standby::guard(shown(&store, &args, loopback)?, &active));
+        front.show(standby::guard(shown(&store, &settings)?, &active));
         serve(&front);
         let stopped = |pause| {
             let mut stopping = stopping.clone();
@@ -87,15 +82,15 @@ pub(crate) fn server(args: ServerArgs) -> Result<(), Failure> {
             return Ok(());
         }
         // The last word: another may have changed it meanwhile.
-        check_place(store.as_ref(), &args)?;
+        check_place(store.as_ref(), data, args.take_over)?;
     }
     let host = Host::start_on(
         store.clone(),
         owner,
         HostOptions {
-            data: args.data.clone(),
-            slots: args.slots,
-            base_folder: args.workflows.clone().map(std::fs::canonicalize).transpose()?,
+            data: data.to_owned(),
+            slots: settings.slots(),
+            base_folder: workflows.clone(),
             api_url: Some(format!("http://{address}")),
             values_from_environment: false,
         },
@@ -105,14 +100,14 @@ pub(crate) fn server(args: ServerArgs) -> Result<(), Failure> {
     if !loopback && !accounts {
         host.stop()?;
         return Err(Failure::hint(
-            format!("{} is not a loopback address, and there are no accounts", args.listen),
+            format!("{listen} is not a loopback address, and there are no accounts"),
             "listen on 127.0.0.1, add a user (POST /api/v1/users) or a token, then listen here",
         ));
     }
-    if let Some(folder) = &args.workflows {
-        load(&host, folder)?;
-    }
-    if let Some(keep) = args.keep {
+    let files = workflows
+        .map(|folder| Folder::load(&folder, host.handle.clone(), host.store.clone()))
+        .transpose()?;
+    if let Some(keep) = settings.duration("keep") {
         crate::upkeep::retain(host.handle.clone(), host.store.clone(), host.logs.clone(), keep)?;
     }
     let triggers = kobza_triggers::service::start(kobza_triggers::service::TriggerOptions {
@@ -128,7 +123,10 @@ pub(crate) fn server(args: ServerArgs) -> Result<(), Failure> {
         clock: Arc::new(wall_now),
     })
     .map_err(|e| Failure::new(format!("triggers: {e}")))?;
-    if let Some(config) = outbound {
+    if let Some(files) = files {
+        files.watch(triggers.clone(), tokio.handle().clone())?;
+    }
+    {
         let (vault, store) = (host.vault.clone(), host.store.clone());
         let parts = kobza_outbound::Parts {
             handle: host.handle.clone(),
@@ -138,11 +136,11 @@ pub(crate) fn server(args: ServerArgs) -> Result<(), Failure> {
                 vault.lookup(store.as_ref(), kind, namespace, name)
             }),
         };
-        kobza_outbound::start(config, &parts)?;
+        kobza_outbound::start(settings.outbound.clone(), &parts)?;
     }
     let luigi = crate::luigi::router(
         host.handle.clone(),
-        crate::luigi::config(args.luigi_config.as_deref())?,
+        crate::luigi::config(settings.path("luigi.config"))?,
         args.luigi_test_hooks,
     );
     let argo = crate::argo::router(&host);
@@ -151,10 +149,10 @@ pub(crate) fn server(args: ServerArgs) -> Result<(), Failure> {
         store: host.store.clone(),
         views: host.store.clone(),
         logs: host.logs.clone(),
-        artifacts: crate::compose::artifact_store(&args.data)?,
+        artifacts: crate::compose::artifact_store(data)?,
         catalog: Arc::new(Dialects),
         started_at: wall_now(),
-        hosts: if loopback { Vec::new() } else { vec!["*".to_owned()] },
+        hosts: hosts(&settings),
         store_kind: if shared { "postgres" } else { "sqlite" },
         vault: host.vault.clone(),
         triggers: Some(triggers.clone()),
@@ -165,7 +163,7 @@ pub(crate) fn server(args: ServerArgs) -> Result<(), Failure> {
     } else {
         "everything is allowed to local users, there are no accounts"
     };
-    tracing::info!(%address, data = %args.data.display(), took_ms = started.elapsed().as_millis(), "ready: {access}");
+    tracing::info!(%address, data = %data.display(), took_ms = started.elapsed().as_millis(), "ready: {access}");
     let luigi = kobza_api::protect(luigi, &state, kobza_api::Role::Operator);
     let argo = kobza_api::protect(argo, &state, kobza_api::Role::Operator);
     if shared {
@@ -173,7 +171,7 @@ pub(crate) fn server(args: ServerArgs) -> Result<(), Failure> {
             kind: kinds::SETTING,
             namespace: String::new(),
             key: PLACE.to_owned(),
-            value: Some(place(&args)?.into()),
+            value: Some(place(data)?.into()),
         };
         host.handle.submit_blocking(Submission { commands: Vec::new(), writes: vec![place] })?;
     }
@@ -199,19 +197,19 @@ pub(crate) fn server(args: ServerArgs) -> Result<(), Failure> {
 const PLACE: &str = "place";
 
 /// This machine and data folder: what its shims hold can be reached from nowhere else.
-fn place(args: &ServerArgs) -> Result<String, Failure> {
+fn place(data: &Path) -> Result<String, Failure> {
     let machine = std::fs::read_to_string("/etc/machine-id").unwrap_or_else(|_| host_name());
-    Ok(format!("{}:{}", machine.trim(), std::fs::canonicalize(&args.data)?.display()))
+    Ok(format!("{}:{}", machine.trim(), std::fs::canonicalize(data)?.display()))
 }
 
 /// Refuses a store with live runs whose tasks may run where this server cannot see them: they
 /// would run twice.
-fn check_place(store: &dyn Database, args: &ServerArgs) -> Result<(), Failure> {
-    let own = place(args)?;
+fn check_place(store: &dyn Database, data: &Path, take_over: bool) -> Result<(), Failure> {
+    let own = place(data)?;
     let found = store.object(kinds::SETTING, "", PLACE)?;
     let other = found.as_ref().and_then(|v| v.as_str()).filter(|p| *p != own);
     match other {
-        Some(other) if !args.take_over && !store.active_runs()?.is_empty() => Err(Failure::hint(
+        Some(other) if !take_over && !store.active_runs()?.is_empty() => Err(Failure::hint(
             format!("tasks of this store may run under {other}, out of this server's reach"),
             "start it there, with the same --data; or, when that machine is certainly off, give \
              --take-over",
@@ -226,12 +224,13 @@ fn host_name() -> String {
 }
 
 /// The store, and whether servers share it by a lease.
-fn open_store(args: &ServerArgs) -> Result<(Arc<dyn Database>, bool), Failure> {
-    match args.store.as_deref() {
-        None => Ok((open_folder(&args.data)?, false)),
+fn open_store(settings: &Settings) -> Result<(Arc<dyn Database>, bool), Failure> {
+    let data = settings.data();
+    match settings.text("store") {
+        None => Ok((open_folder(data)?, false)),
         Some(url) if url.starts_with("postgres://") || url.starts_with("postgresql://") => {
             use std::os::unix::fs::DirBuilderExt as _;
-            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&args.data)?;
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data)?;
             Ok((Arc::new(PostgresStore::open(url, PostgresOptions::default())?), true))
         }
         Some(other) => match other.strip_prefix("sqlite:") {
@@ -248,35 +247,45 @@ fn open_store(args: &ServerArgs) -> Result<(Arc<dyn Database>, bool), Failure> {
 }
 
 /// The API over the store alone: without a loop every command is refused.
-fn shown(
-    store: &Arc<dyn Database>,
-    args: &ServerArgs,
-    loopback: bool,
-) -> Result<axum::Router, Failure> {
+fn shown(store: &Arc<dyn Database>, settings: &Settings) -> Result<axum::Router, Failure> {
+    let data = settings.data();
     let (handle, inbox) = kobza_runtime::channel();
     drop(inbox);
-    let vault = kobza_api::Vault::open(&args.data).map_err(|e| Failure::new(e.to_string()))?;
+    let vault = kobza_api::Vault::open(data).map_err(|e| Failure::new(e.to_string()))?;
     Ok(router(ApiState::new(ApiParts {
         handle,
         store: store.clone(),
         views: store.clone(),
-        logs: log_store(&args.data),
-        artifacts: crate::compose::artifact_store(&args.data)?,
+        logs: log_store(data),
+        artifacts: crate::compose::artifact_store(data)?,
         catalog: Arc::new(Dialects),
         started_at: wall_now(),
-        hosts: if loopback { Vec::new() } else { vec!["*".to_owned()] },
+        hosts: hosts(settings),
         store_kind: "postgres",
         vault: Arc::new(vault),
         triggers: None,
-        loopback,
+        loopback: settings.listen().ip().is_loopback(),
     })))
 }
 
-fn outbound(file: &std::path::Path) -> Result<kobza_outbound::Config, Failure> {
-    let named =
-        |error: &dyn std::fmt::Display| Failure::new(format!("{}: {error}", file.display()));
-    let text = std::fs::read_to_string(file).map_err(|e| named(&e))?;
-    kobza_outbound::Config::parse(&text).map_err(|e| named(&e))
+/// Names under which the server may be addressed, beside loopback's and IP addresses.
+fn hosts(settings: &Settings) -> Vec<String> {
+    let given = settings.list("hosts").iter().cloned();
+    let own = (!settings.listen().ip().is_loopback()).then(host_name);
+    given.chain(own.filter(|name| !name.is_empty())).collect()
+}
+
+fn start_log(settings: &Settings) -> Result<(), Failure> {
+    let filter = settings.text("log.filter").unwrap_or("info");
+    let filter = tracing_subscriber::EnvFilter::try_new(filter).map_err(|e| {
+        Failure::hint(format!("log.filter: {e}"), "write such as info or kobza_runtime=debug")
+    })?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match settings.text("log.format") {
+        Some("json") => log.json().init(),
+        _ => log.init(),
+    }
+    Ok(())
 }
 
 async fn signalled() {
@@ -300,58 +309,4 @@ async fn ended(host: &Host) {
     while !host.has_ended() {
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
-}
-
-/// Loads all workflow files of a folder. A file that does not parse is told and left out; the last
-/// good version of its workflow stays in force.
-fn load(host: &Host, folder: &std::path::Path) -> Result<(), Failure> {
-    if !folder.is_dir() {
-        return Err(Failure::new(format!("{} is not a folder", folder.display())));
-    }
-    let mut submission = Submission::default();
-    let known = kobza_api::forget_faults(host.store.as_ref());
-    submission.writes.extend(known.map_err(|e| Failure::new(e.to_string()))?);
-    for file in check::files_in(folder)? {
-        let text = std::fs::read_to_string(&file).unwrap_or_default();
-        if crate::argo::is_argo(text.as_bytes()) {
-            match crate::argo::writes(&text, "default") {
-                Ok(writes) => submission.writes.extend(writes),
-                Err(error) => tracing::error!(file = %file.display(), "{error}"),
-            }
-            if !crate::argo::has_workflow(&text) {
-                continue;
-            }
-        }
-        match check::read(&file, None) {
-            Ok((definition, source)) => {
-                let namespace =
-                    definition.namespace.clone().unwrap_or_else(|| "default".to_owned());
-                for limit in definition.limits {
-                    submission.commands.push(Command::SetLimit {
-                        name: limit.name,
-                        capacity: limit.capacity,
-                        strict: limit.strict,
-                        description: limit.description,
-                    });
-                }
-                tracing::info!(workflow = definition.workflow.name, file = %file.display(), "loaded");
-                submission.writes.push(Write::PutWorkflow {
-                    namespace,
-                    version: definition.workflow.content_hash()?,
-                    workflow: Arc::new(definition.workflow),
-                    source: Some(source),
-                });
-            }
-            Err(problems) => {
-                for problem in &problems {
-                    tracing::error!("{}", check::show(problem));
-                }
-                let stem = file.file_stem().map(|s| s.to_string_lossy()).unwrap_or_default();
-                let fault = kobza_api::fault_write(&stem, &text, &problems, wall_now());
-                submission.writes.push(fault);
-            }
-        }
-    }
-    host.handle.submit_blocking(submission)?;
-    Ok(())
 }

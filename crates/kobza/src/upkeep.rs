@@ -17,7 +17,7 @@ const AT_ONCE: u32 = 100;
 
 /// `kobza backup`: a consistent copy, also while a server works on the store.
 pub(crate) fn backup(args: BackupArgs) -> Result<(), Failure> {
-    let store = SqliteStore::open_read_only(&args.place.data, SqliteOptions::default())?;
+    let store = SqliteStore::open_read_only(&args.place.data()?, SqliteOptions::default())?;
     let bytes = store.backup(&args.file)?;
     crate::out::show!("{} bytes in {}", bytes, args.file.display());
     Ok(())
@@ -25,7 +25,7 @@ pub(crate) fn backup(args: BackupArgs) -> Result<(), Failure> {
 
 /// `kobza restore`: puts a copy in place; never while a server has the store.
 pub(crate) fn restore(args: RestoreArgs) -> Result<(), Failure> {
-    Ok(SqliteStore::restore(&args.place.data, &args.file, args.force)?)
+    Ok(SqliteStore::restore(&args.place.data()?, &args.file, args.force)?)
 }
 
 /// Deletes runs that ended longer ago than `keep`, with their logs, again and again until the loop

@@ -1,9 +1,9 @@
-//! The file that says what goes out.
+//! The tables of the settings' file that say what goes out.
 
 use serde::Deserialize;
 
 /// What goes out, and where.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     pub(crate) notify: Vec<Rule>,
@@ -11,7 +11,7 @@ pub struct Config {
     pub(crate) lineage: Option<Lineage>,
 }
 
-/// The file cannot be used; the message says where and why.
+/// The tables cannot be used; the message says where and why.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct ConfigError(String);
@@ -71,11 +71,13 @@ pub(crate) struct Lineage {
 }
 
 impl Config {
-    /// Reads TOML.
-    pub fn parse(text: &str) -> Result<Self, ConfigError> {
-        let config: Self = toml::from_str(text).map_err(|e| ConfigError(e.to_string()))?;
+    /// What reading alone does not find: names that clash, templates and URLs that are none.
+    ///
+    /// # Errors
+    /// With what is wrong.
+    pub fn check(&self) -> Result<(), ConfigError> {
         let mut names = std::collections::BTreeSet::new();
-        for rule in &config.notify {
+        for rule in &self.notify {
             let plain = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
             if rule.name.is_empty() || !rule.name.chars().all(plain) || !names.insert(&rule.name) {
                 return Err(ConfigError(format!(
@@ -86,20 +88,24 @@ impl Config {
             kobza_expr::native::check(&rule.text, kobza_expr::native::Mode::Text)
                 .map_err(|e| ConfigError(format!("notify {}: text: {e}", rule.name)))?;
         }
-        let urls =
-            [config.traces.as_ref().map(|t| &t.url), config.lineage.as_ref().map(|l| &l.url)];
+        let urls = [self.traces.as_ref().map(|t| &t.url), self.lineage.as_ref().map(|l| &l.url)];
         for url in urls.into_iter().flatten() {
             if !url.starts_with("http://") && !url.starts_with("https://") {
                 return Err(ConfigError("a url begins with http:// or https://".to_owned()));
             }
         }
-        Ok(config)
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::Config;
+
+    fn parse(text: &str) -> Result<(), String> {
+        let config: Config = toml::from_str(text).map_err(|e| e.to_string())?;
+        config.check().map_err(|e| e.to_string())
+    }
 
     #[test]
     fn bad_files_are_refused() {
@@ -110,9 +116,9 @@ mod tests {
             ("[[notify]]\nname='a'\non=[]\nconnection='c'\ntext='{{ '", "text"),
             ("nonsense = 1", "nonsense"),
         ] {
-            let error = Config::parse(text).unwrap_err().to_string();
+            let error = parse(text).unwrap_err();
             assert!(error.contains(word), "{error}");
         }
-        assert!(Config::parse("").is_ok());
+        assert!(parse("").is_ok());
     }
 }

@@ -15,4 +15,5 @@ mod machine;
 mod outbound;
 mod python;
 mod server;
+mod settings;
 mod standby;

@@ -124,7 +124,7 @@ fn notifications_outlive_the_server_and_the_receiver() {
     let folder = Folder::new();
     let sink = Sink::start(503);
     folder.write("out.toml", RULES);
-    let server = Server::start_with(&folder, &["--outbound", "out.toml"]);
+    let server = Server::start_with(&folder, &["--config", "out.toml"]);
     connect(&server, &sink);
     let bad = "name: bad\ntasks:\n  a: {shell: exit 3, retries: {limit: 1}}\n";
     let run = begin(&server, bad, "bad");
@@ -132,7 +132,7 @@ fn notifications_outlive_the_server_and_the_receiver() {
     until("the receiver has been tried", || !sink.at("/hook", false).is_empty());
     server.kill_9();
     sink.status.store(200, Ordering::SeqCst);
-    let server = Server::start_with(&folder, &["--outbound", "out.toml"]);
+    let server = Server::start_with(&folder, &["--config", "out.toml"]);
     let good = "
 name: good
 tasks:
@@ -178,7 +178,7 @@ fn what_a_receiver_refuses_is_a_dead_letter() {
     let folder = Folder::new();
     let sink = Sink::start(410);
     folder.write("out.toml", RULES);
-    let server = Server::start_with(&folder, &["--outbound", "out.toml"]);
+    let server = Server::start_with(&folder, &["--config", "out.toml"]);
     connect(&server, &sink);
     let run = begin(&server, "name: bad\ntasks: {a: {shell: exit 3}}\n", "bad");
     server.wait_run(&run);
@@ -210,7 +210,7 @@ fn traces_and_lineage_outlive_the_server_and_the_receiver() {
         sink.url("/lineage")
     );
     folder.write("out.toml", config);
-    let server = Server::start_with(&folder, &["--outbound", "out.toml"]);
+    let server = Server::start_with(&folder, &["--config", "out.toml"]);
     let yaml = format!(
         "
 name: w
@@ -230,7 +230,7 @@ tasks:
     });
     server.kill_9();
     sink.status.store(200, Ordering::SeqCst);
-    let _server = Server::start_with(&folder, &["--outbound", "out.toml"]);
+    let _server = Server::start_with(&folder, &["--config", "out.toml"]);
     until("the spans came", || spans(&sink).len() >= 3);
     let all = spans(&sink);
     let id: RunId = run.parse().unwrap();
@@ -273,7 +273,7 @@ fn a_wrong_file_stops_the_server() {
         "data",
         "--listen",
         "127.0.0.1:0",
-        "--outbound",
+        "--config",
         "out.toml",
     ]);
     assert_eq!(output.status.code(), Some(2));

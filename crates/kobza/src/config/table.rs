@@ -1,0 +1,124 @@
+//! Every setting there is. A new one is a row here: the file, the environment, the flag, `doctor`
+//! and the check of the documentation follow from it.
+
+/// What a value may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    Text,
+    /// In the file it counts from the file's folder, elsewhere from the working folder.
+    Path,
+    /// `IP:PORT`.
+    Address,
+    /// A whole number, between both.
+    Number(u32, u32),
+    /// `90d`, `12h`, `45m`, `30s`.
+    Duration,
+    Choice(&'static [&'static str]),
+    /// Texts; with commas between them outside the file.
+    List,
+    /// A URL whose password is never shown.
+    Url,
+}
+
+/// One setting.
+#[derive(Debug)]
+pub(crate) struct Setting {
+    /// Its place in the file.
+    pub(crate) key: &'static str,
+    /// Its flag, without hyphens; none: it has no flag of the server.
+    pub(crate) flag: Option<&'static str>,
+    pub(crate) variable: &'static str,
+    pub(crate) form: Form,
+    /// As it would be written; none: absent.
+    pub(crate) default: Option<&'static str>,
+    pub(crate) help: &'static str,
+}
+
+pub(crate) const SETTINGS: &[Setting] = &[
+    Setting {
+        key: "data",
+        flag: Some("data"),
+        variable: "KOBZA_DATA",
+        form: Form::Path,
+        default: Some(".kobza"),
+        help: "Folder of logs, shims, the key of the secrets, and the embedded store",
+    },
+    Setting {
+        key: "store",
+        flag: Some("store"),
+        variable: "KOBZA_STORE",
+        form: Form::Url,
+        default: None,
+        help: "Where the store is: `postgres://user@host/database?schema=name`, or \
+               `sqlite:FOLDER`; the data folder when absent. A URL with a password belongs into \
+               the file or the environment",
+    },
+    Setting {
+        key: "listen",
+        flag: Some("listen"),
+        variable: "KOBZA_LISTEN",
+        form: Form::Address,
+        default: Some("127.0.0.1:8470"),
+        help: "Address to listen on; another than loopback is refused until there is an account",
+    },
+    Setting {
+        key: "hosts",
+        flag: Some("hosts"),
+        variable: "KOBZA_HOSTS",
+        form: Form::List,
+        default: None,
+        help: "Names under which the server may be addressed, beside IP addresses, `localhost` \
+               and the machine's own name; `*` allows every name",
+    },
+    Setting {
+        key: "workflows",
+        flag: Some("workflows"),
+        variable: "KOBZA_WORKFLOWS",
+        form: Form::Path,
+        default: None,
+        help: "Folder of workflow files, which is watched",
+    },
+    Setting {
+        key: "slots",
+        flag: Some("slots"),
+        variable: "KOBZA_SLOTS",
+        form: Form::Number(1, 100_000),
+        default: Some("64"),
+        help: "Bodies of tasks at once",
+    },
+    Setting {
+        key: "keep",
+        flag: Some("keep"),
+        variable: "KOBZA_KEEP",
+        form: Form::Duration,
+        default: None,
+        help: "Delete runs that ended longer ago, with their logs (such as 90d); none: keep all",
+    },
+    Setting {
+        key: "log.format",
+        flag: Some("log-format"),
+        variable: "KOBZA_LOG_FORMAT",
+        form: Form::Choice(&["text", "json"]),
+        default: Some("text"),
+        help: "How log lines on standard error look",
+    },
+    Setting {
+        key: "log.filter",
+        flag: Some("log"),
+        variable: "KOBZA_LOG",
+        form: Form::Text,
+        default: Some("info"),
+        help: "What is logged, such as `info` or `kobza_runtime=debug`",
+    },
+    Setting {
+        key: "luigi.config",
+        flag: Some("luigi-config"),
+        variable: "KOBZA_LUIGI_CONFIG",
+        form: Form::Path,
+        default: None,
+        help: "Settings of the Luigi scheduler: a `luigi.cfg`, or a TOML file",
+    },
+];
+
+/// Tables of the file that are no settings but rules of what goes out.
+pub(crate) const OUTBOUND: [&str; 3] = ["notify", "traces", "lineage"];
