@@ -3,7 +3,7 @@
 //! The pure half reads a serialised DAG ([`dag`]), compiles it to the engine's forms ([`compile`])
 //! and answers the engine's questions ([`AirflowDialect`]).
 
-mod compile;
+pub mod compile;
 pub mod dag;
 mod decide;
 mod past;

@@ -1,18 +1,22 @@
 //! Gates evaluated over a scope's counters.
 
 use kobza_model::{
-    Condition, Counter, Edge, Gate, GateVerdict, Instances, Outcome, Predicate, Quantifier,
-    TaskState, Tree,
+    Condition, Counter, Edge, Gate, GateRow, GateVerdict, Instances, Outcome, Predicate,
+    Quantifier, TaskState, Tree,
 };
 
 use crate::memory::{NONE, Run, UNKNOWN, flag};
 use crate::plan::EdgeKind;
 
-/// Counters per edge class and outcome, and totals.
-pub(crate) struct Counts {
-    pub(crate) outcomes: [[u32; 6]; 4],
-    pub(crate) totals: [u32; 4],
-    pub(crate) index: u32,
+/// What a counting gate looks at.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counts {
+    /// Finished upstream instances by edge class and outcome.
+    pub outcomes: [[u32; 6]; 4],
+    /// Upstream instances by edge class.
+    pub totals: [u32; 4],
+    /// The instance's own index in its expansion.
+    pub index: u32,
 }
 
 impl Counts {
@@ -46,6 +50,12 @@ pub(crate) fn holds(condition: &Condition, counts: &Counts) -> bool {
             sum >= check.at_least
         }
     }
+}
+
+/// What the first row of a counting gate that holds says; that it waits, if none does.
+#[must_use]
+pub fn decide_counting(rows: &[GateRow], counts: &Counts) -> GateVerdict {
+    rows.iter().find(|row| holds(&row.when, counts)).map_or(GateVerdict::Wait, |row| row.then)
 }
 
 /// What a gate says.
@@ -98,24 +108,16 @@ pub(crate) fn evaluate(run: &Run, scope_no: u32, node_no: u32, index: Option<u32
                     add_aligned(run, scope_no, node_no, edge, index, &mut counts);
                 }
             }
-            for row in rows {
-                if holds(&row.when, &counts) {
-                    return match row.then {
-                        GateVerdict::Wait => waiting(&counts),
-                        GateVerdict::Run => Says::Run,
-                        GateVerdict::Skip => Says::Skip,
-                        GateVerdict::UpstreamFail => Says::UpstreamFail,
-                        GateVerdict::Remove => Says::Remove,
-                    };
-                }
+            match decide_counting(rows, &counts) {
+                GateVerdict::Wait if counts.complete() => Says::Deadlock,
+                GateVerdict::Wait => Says::Wait,
+                GateVerdict::Run => Says::Run,
+                GateVerdict::Skip => Says::Skip,
+                GateVerdict::UpstreamFail => Says::UpstreamFail,
+                GateVerdict::Remove => Says::Remove,
             }
-            waiting(&counts)
         }
     }
-}
-
-fn waiting(counts: &Counts) -> Says {
-    if counts.complete() { Says::Deadlock } else { Says::Wait }
 }
 
 /// How an edge reaches this reader.

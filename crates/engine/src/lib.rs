@@ -36,6 +36,7 @@ pub use command::{
     StopMode,
 };
 pub use engine::{Engine, EngineOptions};
+pub use gate_eval::{Counts, decide_counting};
 pub use limits::{LimitKey, LimitView};
 pub use machine::{Machine, MachineFactory, MachineOutput, MachineRequest};
 pub use plan::{MAX_NODES, Plan, PlanError};

@@ -156,7 +156,7 @@ pub(crate) fn verdict(run: &Run, scope: u32) -> (Outcome, Cause, Option<String>)
     };
     let plan = run.plan.graph_plan(state.template);
     let inherited = graph.verdict.inherit_omitted.then(|| inherited_outcomes(run, scope));
-    let mut counts = Counts { outcomes: [[0; 6]; 4], totals: [0; 4], index: 0 };
+    let mut counts = Counts::default();
     let mut culprit: Option<u32> = None;
     for &node in &plan.verdict {
         let head = run.task(state.first + node);

@@ -1,6 +1,6 @@
 //! From a serialised DAG to the engine's forms.
 
-mod gates;
+pub mod gates;
 mod params;
 mod relatives;
 

@@ -4,159 +4,17 @@ use kobza_model::*;
 
 use crate::harness::*;
 
-const RULES: [&str; 13] = [
-    "all_success",
-    "all_failed",
-    "all_done",
-    "all_done_min_one_success",
-    "all_done_setup_success",
-    "one_success",
-    "one_failed",
-    "one_done",
-    "none_failed",
-    "none_failed_min_one_success",
-    "none_skipped",
-    "all_skipped",
-    "always",
-];
+/// The dialect's own tables: the engine cannot depend on the dialect.
+#[allow(dead_code, unreachable_pub, reason = "part of another crate")]
+#[path = "../../../dialect-airflow/src/rules.rs"]
+mod rules;
+
+use rules::RULES;
 
 const CLASSES: [EdgeClass; 2] = [EdgeClass::Data, EdgeClass::Setup];
 
-/// A linear form over counters, for writing the tables down.
-#[derive(Clone)]
-struct Sum(Vec<(Counter, i64)>);
-
-fn of(outcome: Outcome) -> Sum {
-    Sum(CLASSES.iter().map(|&c| (Counter::Outcome(c, outcome), 1)).collect())
-}
-
-fn s() -> Sum {
-    of(Outcome::Succeeded)
-}
-fn k() -> Sum {
-    of(Outcome::Skipped)
-}
-fn f() -> Sum {
-    of(Outcome::Failed)
-}
-fn u() -> Sum {
-    of(Outcome::UpstreamFailed)
-}
-fn r() -> Sum {
-    of(Outcome::Removed)
-}
-fn n() -> Sum {
-    Sum(CLASSES.iter().map(|&c| (Counter::Total(c), 1)).collect())
-}
-fn d() -> Sum {
-    Outcome::ALL.iter().fold(Sum(Vec::new()), |sum, &o| sum + of(o))
-}
-fn setup(outcome: Outcome) -> Sum {
-    Sum(vec![(Counter::Outcome(EdgeClass::Setup, outcome), 1)])
-}
-fn setups() -> Sum {
-    Sum(vec![(Counter::Total(EdgeClass::Setup), 1)])
-}
-
-impl std::ops::Add for Sum {
-    type Output = Self;
-    fn add(mut self, other: Self) -> Self {
-        self.0.extend(other.0);
-        self
-    }
-}
-
-impl std::ops::Sub for Sum {
-    type Output = Self;
-    fn sub(mut self, other: Self) -> Self {
-        self.0.extend(other.0.into_iter().map(|(c, by)| (c, -by)));
-        self
-    }
-}
-
-impl Sum {
-    fn least(self, at_least: i64) -> Condition {
-        Condition::at_least(self.0, at_least)
-    }
-    fn most(self, most: i64) -> Condition {
-        (Self(Vec::new()) - self).least(-most)
-    }
-    fn some(self) -> Condition {
-        self.least(1)
-    }
-    fn zero(self) -> Condition {
-        self.most(0)
-    }
-}
-
-fn all(parts: Vec<Condition>) -> Condition {
-    Condition::All(parts)
-}
-
-fn done() -> Condition {
-    (d() - n()).least(0)
-}
-
-/// A rule's table: the states that it sets come before the condition for running.
 fn rule(name: &str) -> Gate {
-    use GateVerdict::{Remove, Run, Skip, UpstreamFail};
-    let own = || Sum(vec![(Counter::OwnIndex, 1)]);
-    let rows: Vec<(Condition, GateVerdict)> = match name {
-        "all_success" => vec![
-            ((u() + f()).some(), UpstreamFail),
-            (k().some(), Skip),
-            (all(vec![r().some(), s().some(), (own() - s()).least(0)]), Remove),
-            ((n() - s() - r()).most(0), Run),
-        ],
-        "all_failed" => vec![((s() + k()).some(), Skip), ((n() - f() - u() - r()).most(0), Run)],
-        "all_done" => vec![(done(), Run)],
-        "all_done_min_one_success" => vec![
-            (k().some(), Skip),
-            (all(vec![(s() + f() + u() + r() + k() - n()).least(0), s().zero()]), UpstreamFail),
-            (all(vec![k().zero(), (s() + f() + u() - n() + k() + r()).least(0), s().some()]), Run),
-        ],
-        "all_done_setup_success" => vec![
-            (
-                all(vec![done(), setups().some(), (setup(Outcome::Skipped) - setups()).least(0)]),
-                Skip,
-            ),
-            (all(vec![done(), setups().some(), setup(Outcome::Succeeded).zero()]), UpstreamFail),
-            (
-                all(vec![
-                    done(),
-                    Condition::Any(vec![setups().zero(), setup(Outcome::Succeeded).some()]),
-                ]),
-                Run,
-            ),
-        ],
-        "one_success" => vec![
-            (all(vec![done(), (k() - d()).least(0)]), Skip),
-            (all(vec![done(), s().zero()]), UpstreamFail),
-            (s().some(), Run),
-        ],
-        "one_failed" => {
-            vec![(all(vec![done(), (f() + u()).zero()]), Skip), ((f() + u()).some(), Run)]
-        }
-        "one_done" => {
-            vec![(all(vec![done(), (f() + s()).zero()]), Skip), ((s() + f()).some(), Run)]
-        }
-        "none_failed" => {
-            vec![((u() + f()).some(), UpstreamFail), ((n() - s() - k() - r()).most(0), Run)]
-        }
-        "none_failed_min_one_success" => vec![
-            ((u() + f()).some(), UpstreamFail),
-            ((k() - n()).least(0), Skip),
-            (all(vec![done(), s().zero()]), UpstreamFail),
-            (all(vec![(n() - s() - k() - r()).most(0), s().some()]), Run),
-        ],
-        "none_skipped" => vec![(k().some(), Skip), (all(vec![done(), k().zero()]), Run)],
-        "all_skipped" => vec![((s() + f() + u()).some(), Skip), ((n() - k()).most(0), Run)],
-        "always" => vec![(Condition::Always, Run)],
-        other => panic!("no rule {other}"),
-    };
-    let nothing_upstream = GateRow { when: n().zero(), then: Run };
-    let rest = rows.into_iter().map(|(when, then)| GateRow { when, then });
-    Gate::Counting(std::iter::once(nothing_upstream).chain(rest).collect())
+    rules::gate(name).unwrap()
 }
 
 /// The same formulas in plain arithmetic: what a rule says about upstream states (`None`: not
