@@ -68,7 +68,9 @@ pub(crate) fn key(id: &str) -> Result<TriggerKey, ApiError> {
 
 fn kind(view: &TriggerView) -> &'static str {
     match &view.spec.kind {
-        TriggerKind::Schedule(kobza_schedule::Schedule::Cron(_)) => "cron",
+        TriggerKind::Schedule(
+            kobza_schedule::Schedule::Cron(_) | kobza_schedule::Schedule::Crons(_),
+        ) => "cron",
         TriggerKind::Schedule(kobza_schedule::Schedule::Interval(_)) => "interval",
         TriggerKind::Schedule(kobza_schedule::Schedule::At(_)) => "once",
         TriggerKind::Schedule(kobza_schedule::Schedule::RRule(_)) => "rrule",

@@ -154,7 +154,7 @@ fn run(task: &TaskRow, given: &Arguments, mut values: Values<'_>) -> Answer {
                 return Ok(Decision::Succeed { cause: Cause::Cache, outputs });
             }
         }
-        inputs["$cache"] = Json::String(full);
+        inputs["$cache_key"] = Json::String(full);
     }
     if inputs.as_object().is_some_and(Map::is_empty) {
         inputs = Json::Null;

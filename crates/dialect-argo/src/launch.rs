@@ -157,15 +157,22 @@ pub(crate) fn launch(
     };
     let grace = exec.template["terminationGracePeriodSeconds"].as_u64().unwrap_or(30);
     let deadline = exec.template["activeDeadlineSeconds"].as_str().and_then(duration_ms);
+    // A time-out that was known beforehand is the engine's; this one is what inputs made of it.
+    let left = match (exec.template["timeout"].as_str(), template["timeout"].as_str()) {
+        (Some(done), Some(written)) if done != written => {
+            let limit =
+                duration_ms(done).ok_or_else(|| format!("timeout {done:?} is not a duration"))?;
+            let used = (facts.now().0 - task.created_at.0).max(0) / 1000;
+            Some(limit.saturating_sub(u64::try_from(used).unwrap_or(0)).max(1))
+        }
+        _ => None,
+    };
     let stdin = serde_json::to_string(&exec).map_err(|e| e.to_string())?;
     Ok(LaunchSpec {
         program: settings.program.clone(),
         args: vec!["exec".to_owned(), "argo".to_owned()],
         stdin: Some(stdin),
-        timeout_ms: match (deadline, launch.timeout_ms) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        },
+        timeout_ms: [deadline, left, launch.timeout_ms].into_iter().flatten().min(),
         grace_ms: Some(grace.saturating_mul(1000)),
         output_bytes: settings.output_bytes,
         secrets,
@@ -212,12 +219,9 @@ fn own_variables(
     put("node.name".to_owned(), name);
     if has_retry(&rows, task) {
         put("retries".to_owned(), (launch.attempt.max(1) - 1).to_string());
-        if launch.attempt <= 1 {
-            for (key, value) in
-                [("exitCode", "0"), ("status", ""), ("duration", "0"), ("message", "")]
-            {
-                put(format!("lastRetry.{key}"), value.to_owned());
-            }
+        for (key, none) in [("exitCode", "0"), ("status", ""), ("duration", "0"), ("message", "")] {
+            let value = launch.carry["lastRetry"][key].as_str().unwrap_or(none);
+            put(format!("lastRetry.{key}"), value.to_owned());
         }
     }
     for (side, kinds) in [("inputs", &["artifacts"][..]), ("outputs", &["artifacts", "parameters"])]

@@ -5,6 +5,7 @@ use kobza_expr::argo_expr::Value;
 use kobza_expr::argo_template::substitute;
 use kobza_model::{Cause, Json, TaskRow};
 use kobza_runtime::Facts;
+use serde_json::json;
 
 use crate::arguments::expression;
 use crate::compile::duration_ms;
@@ -109,17 +110,18 @@ fn answer(task: &TaskRow, facts: &dyn Facts) -> Result<Decision, String> {
             return give_up("No more retries left");
         }
     }
+    let exit = task.exit_code.map_or("-1".to_owned(), |code| code.to_string());
+    let started = task.started_at.unwrap_or(task.created_at);
+    let seconds = (facts.now().0 - started.0).max(0) / 1_000_000;
+    let last = [
+        ("exitCode", exit),
+        ("status", word.to_owned()),
+        ("duration", seconds.to_string()),
+        ("message", message),
+    ];
     if let Some(condition) = condition {
-        let exit = task.exit_code.map_or("-1".to_owned(), |code| code.to_string());
-        let started = task.started_at.unwrap_or(task.created_at);
-        let seconds = (facts.now().0 - started.0).max(0) / 1_000_000;
-        for (name, value) in [
-            ("exitCode", exit),
-            ("status", word.to_owned()),
-            ("duration", seconds.to_string()),
-            ("message", message),
-        ] {
-            values.own.insert(format!("lastRetry.{name}"), value);
+        for (name, value) in &last {
+            values.own.insert(format!("lastRetry.{name}"), value.clone());
         }
         values.own.insert("retries".to_owned(), (attempts - 1).to_string());
         let bare = condition.trim();
@@ -136,7 +138,12 @@ fn answer(task: &TaskRow, facts: &dyn Facts) -> Result<Decision, String> {
             }
         }
     }
-    Ok(Decision::Retry { delay_ms: Some(delay_ms) })
+    // The next attempt's texts may refer to this one.
+    let last = last.into_iter().map(|(name, value)| (name.to_owned(), Json::from(value))).collect();
+    Ok(Decision::Retry {
+        delay_ms: Some(delay_ms),
+        carry: json!({ "lastRetry": Json::Object(last) }),
+    })
 }
 
 /// The phase of the attempt that just failed, while the task waits for this answer.

@@ -115,7 +115,7 @@ impl Dialect for NativeDialect {
             QuestionKind::Guard => self.guard(question, facts),
             QuestionKind::Expansion => self.expand(question, facts),
             QuestionKind::ScopeOutputs { .. } => Ok(Decision::Outputs(Vec::new())),
-            QuestionKind::Retry => Ok(Decision::Retry { delay_ms: None }),
+            QuestionKind::Retry => Ok(Decision::Retry { delay_ms: None, carry: Json::Null }),
         };
         answer.unwrap_or_else(|message| Decision::Fail { cause: Cause::Template, message })
     }

@@ -16,7 +16,10 @@ impl Cx {
         let (scope, node, state, child) = (task.scope, task.node, task.state, task.child);
         if state == TaskState::RetryWait {
             match decision {
-                Decision::Retry { delay_ms } => {
+                Decision::Retry { delay_ms, carry } => {
+                    if !carry.is_null() {
+                        run.task_mut(no).more().carry = carry;
+                    }
                     let made = run.task(no).attempt.saturating_sub(run.task(no).attempts_before);
                     let delay = delay_ms.unwrap_or_else(|| {
                         run.node_of(run.task(no))

@@ -44,8 +44,13 @@ impl Cx {
         }
         self.daemon_down(run, no);
         self.transit(run, no, Move::Retry, TaskState::RetryWait, cause);
-        run.task_mut(no).ended_at = self.now.wall.0;
-        run.task_mut(no).kill = None;
+        let task = run.task_mut(no);
+        task.ended_at = self.now.wall.0;
+        task.kill = None;
+        if let Some(more) = task.more.as_mut() {
+            // What the failed attempt kept for its own next launch is none of another's.
+            more.carry = Json::Null;
+        }
         self.release(run, no);
         if retry.ask {
             self.set_due(run, no, None);
@@ -97,7 +102,6 @@ impl Cx {
         task.ended_at = NEVER;
         task.child = NONE;
         if let Some(more) = task.more.as_mut() {
-            more.carry = Json::Null;
             more.message = None;
             more.exit_code = None;
         }

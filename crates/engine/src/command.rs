@@ -211,9 +211,11 @@ pub enum Decision {
     },
     /// Outputs of a scope that ended.
     Outputs(Vec<(String, Json)>),
-    /// Retry after so many milliseconds; `None` means by the node's own backoff.
+    /// Retry after so many milliseconds; `None` means by the node's own backoff. `carry` comes with
+    /// the next attempt's first launch.
     Retry {
         delay_ms: Option<u64>,
+        carry: Json,
     },
     /// Do not retry.
     GiveUp {

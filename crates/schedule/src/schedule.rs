@@ -4,10 +4,15 @@ use kobza_model::{Json, Timestamp};
 
 use crate::{At, Cron, Interval, RRule, ScheduleError, Zone, format_duration, parse_duration};
 
+/// Most patterns of one schedule: each is searched for each slot.
+const MAX_PATTERNS: usize = 100;
+
 /// When something is due. Slots are instants; each is one occasion to run.
 #[derive(Clone, Debug)]
 pub enum Schedule {
     Cron(Cron),
+    /// Several patterns in one zone: a slot of any is a slot, one of several is one.
+    Crons(Vec<Cron>),
     Interval(Interval),
     At(At),
     RRule(RRule),
@@ -25,7 +30,8 @@ impl Schedule {
     pub const FIELDS: [&str; 7] =
         ["cron", "interval", "every", "anchor", "at", "rrule", "timezone"];
 
-    /// Reads a cron pattern (a text), or an object with exactly one of `cron`, `interval` (or
+    /// Reads a cron pattern (a text), or an object with exactly one of `cron` (a pattern, or a list
+    /// of them), `interval` (or
     /// `every`; with `anchor`), `at` (one time or a list) and `rrule`, and `timezone` (UTC when
     /// absent). An RRULE without DTSTART counts from `start`. Other fields are left to the caller.
     pub fn parse(value: &Json) -> Result<Self, ScheduleError> {
@@ -65,7 +71,21 @@ impl Schedule {
             return Err(ScheduleError::new("anchor", format!("means nothing for {kind}")));
         }
         match kind {
-            "cron" => Cron::parse(text(kind, value)?, zone).map(Self::Cron),
+            "cron" => match value.as_array() {
+                None => Cron::parse(text(kind, value)?, zone).map(Self::Cron),
+                Some(all) if all.is_empty() || all.len() > MAX_PATTERNS => {
+                    let message = format!("a list has between 1 and {MAX_PATTERNS} patterns");
+                    Err(ScheduleError::new("cron", message))
+                }
+                Some(all) => {
+                    let read = |(at, value)| {
+                        Cron::parse(text(kind, value)?, zone.clone())
+                            .map_err(|e: ScheduleError| e.inside(&format!("[{at}]")))
+                    };
+                    let all: Result<Vec<_>, _> = all.iter().enumerate().map(read).collect();
+                    all.map(Self::Crons)
+                }
+            },
             "at" => {
                 let one = std::slice::from_ref(value);
                 let list = value.as_array().map_or(one, Vec::as_slice);
@@ -95,6 +115,7 @@ impl Schedule {
     pub fn next_after(&self, at: Timestamp) -> Option<Timestamp> {
         match self {
             Self::Cron(cron) => cron.next_after(at),
+            Self::Crons(all) => all.iter().filter_map(|cron| cron.next_after(at)).min(),
             Self::Interval(interval) => interval.next_after(at),
             Self::At(times) => times.next_after(at),
             Self::RRule(rule) => rule.next_after(at),
@@ -106,6 +127,7 @@ impl Schedule {
     pub fn prev_before(&self, at: Timestamp) -> Option<Timestamp> {
         match self {
             Self::Cron(cron) => cron.prev_before(at),
+            Self::Crons(all) => all.iter().filter_map(|cron| cron.prev_before(at)).max(),
             Self::Interval(interval) => interval.prev_before(at),
             Self::At(times) => times.prev_before(at),
             Self::RRule(rule) => rule.prev_before(at),
@@ -136,6 +158,7 @@ impl Schedule {
     pub fn zone(&self) -> Option<&Zone> {
         match self {
             Self::Cron(cron) => Some(cron.zone()),
+            Self::Crons(all) => all.first().map(Cron::zone),
             Self::RRule(rule) => Some(rule.zone()),
             Self::Interval(_) | Self::At(_) => None,
         }
@@ -146,6 +169,10 @@ impl Schedule {
     pub fn describe(&self) -> String {
         match self {
             Self::Cron(cron) => cron.describe(),
+            Self::Crons(all) => {
+                let texts: Vec<String> = all.iter().map(Cron::describe).collect();
+                texts.join("; ")
+            }
             Self::Interval(interval) => format!("every {}", format_duration(interval.every())),
             Self::At(_) => "at given times".to_owned(),
             Self::RRule(rule) => format!("{} ({})", rule.text().replace('\n', " "), rule.zone()),

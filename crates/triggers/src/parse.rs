@@ -450,25 +450,29 @@ impl<'a> Reader<'a> {
             })
         };
         let bad = || {
-            ScheduleError::new("catchup", "is not valid")
-                .hint("write true, false, none, last, all, 100, {limit: 100} or {grace: 10m}")
+            ScheduleError::new("catchup", "is not valid").hint(
+                "write true, false, none, last, all, 100, {limit: 100}, {last: 1h} or {grace: 10m}",
+            )
         };
         match self.get("catchup") {
-            None => Ok(CatchUp::Last),
+            None => Ok(CatchUp::Last { within: None }),
             Some(Json::Bool(true)) => Ok(CatchUp::All { limit: CATCH_UP_DEFAULT }),
             Some(Json::Bool(false)) => Ok(CatchUp::None { grace: GRACE }),
             Some(Json::Number(_)) => limited(self.get("catchup")),
             Some(Json::String(word)) => match word.as_str() {
                 "none" => Ok(CatchUp::None { grace: GRACE }),
-                "last" => Ok(CatchUp::Last),
+                "last" => Ok(CatchUp::Last { within: None }),
                 "all" => Ok(CatchUp::All { limit: CATCH_UP_DEFAULT }),
                 _ => Err(bad()),
             },
             Some(Json::Object(object)) => {
-                only(object, &["limit", "grace"]).map_err(|e| e.inside("catchup"))?;
+                only(object, &["limit", "grace", "last"]).map_err(|e| e.inside("catchup"))?;
                 let inner = Reader { object };
                 let grace = inner.duration("grace").map_err(|e| e.inside("catchup"))?;
+                let last = inner.duration("last").map_err(|e| e.inside("catchup"))?;
                 match (inner.get("limit"), grace) {
+                    (None, None) if last.is_some() => Ok(CatchUp::Last { within: last }),
+                    _ if last.is_some() => Err(bad()),
                     (Some(limit), None) => limited(Some(limit)).map_err(|e| e.inside("catchup")),
                     (None, Some(grace)) => Ok(CatchUp::None { grace }),
                     _ => Err(bad()),

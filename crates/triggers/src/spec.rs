@@ -100,8 +100,8 @@ pub enum WebhookScheme {
 pub enum CatchUp {
     /// Nothing later than `grace` microseconds.
     None { grace: i64 },
-    /// The newest one.
-    Last,
+    /// The newest one, unless it is more than `within` microseconds late.
+    Last { within: Option<i64> },
     /// All, but at most the newest `limit`; from `start` on, when there is one.
     All { limit: u32 },
 }

@@ -91,13 +91,15 @@ impl Step {
         slots.chain([put(TRIGGER, self.trigger.object_key(), row)]).collect()
     }
 
-    /// Turns a start that is impossible into a record of why, so that the slot is not tried for
-    /// ever.
-    pub fn refuse_start(&mut self, reason: &str) {
+    /// Turns a start that cannot or shall not be into a record of why, so that the slot is not
+    /// tried for ever.
+    pub fn refuse_start(&mut self, outcome: SlotOutcome, reason: &str) {
         self.start = None;
+        // Those whose place it would have taken go on.
+        self.stop.clear();
         for (_, slot) in &mut self.slots {
             if slot.outcome == SlotOutcome::Started {
-                slot.outcome = SlotOutcome::Failed;
+                slot.outcome = outcome;
                 if let (Some(run), Some(row)) = (slot.run.take(), &mut self.row) {
                     row.active.retain(|active| *active != run);
                 }

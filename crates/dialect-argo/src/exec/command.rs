@@ -15,6 +15,9 @@ use crate::launch::{ExecSpec, Image};
 /// What is kept of a command's standard output as its result: the end.
 const RESULT_BYTES_MAX: usize = 256 * 1024;
 
+/// What shells say of a command that cannot be started.
+const EXIT_NOT_FOUND: i32 = 127;
+
 /// How a command ended.
 pub(super) struct Ended {
     pub(super) code: i32,
@@ -353,7 +356,11 @@ pub(super) fn run_set(
             running.into_iter().filter_map(|thread| thread.join().ok()).collect()
         });
         for (name, ended) in ended {
-            let ended = ended?;
+            let mut ended = ended?;
+            if ended.code == super::EXIT_RUNNER {
+                // A member that cannot start has failed; the runner itself has not.
+                ended.code = EXIT_NOT_FOUND;
+            }
             if ended.code != 0 && message.is_none() {
                 message = ended.message;
             }

@@ -195,7 +195,7 @@ impl Driver {
         for task in &batch.tasks {
             if task.state == TaskState::Succeeded
                 && task.cause != Cause::Cache
-                && let Some(key) = task.inputs["$cache"].as_str()
+                && let Some(key) = task.inputs["$cache_key"].as_str()
             {
                 let outputs = self.outputs.get(&task.task).cloned().unwrap_or_default();
                 let outputs = outputs.into_iter().map(|(k, v)| (k, (*v).clone())).collect();

@@ -111,7 +111,7 @@ impl Bench {
                     Decision::Expand { length: 3, items: None, inputs: Json::Null }
                 }
                 QuestionKind::ScopeOutputs { .. } => Decision::Outputs(Vec::new()),
-                QuestionKind::Retry => Decision::Retry { delay_ms: None },
+                QuestionKind::Retry => Decision::Retry { delay_ms: None, carry: Json::Null },
             }),
             batches: Vec::new(),
         };

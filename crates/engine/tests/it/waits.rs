@@ -299,7 +299,7 @@ pub(crate) fn retries_look_at_the_cause_the_exit_code_and_the_dialect() {
     let mut bench = by(Retry { exit_codes: vec![75], ..base() });
     assert_eq!(fail(&mut bench, Cause::Code, 1), TaskState::Failed);
     for (decision, state) in [
-        (Decision::Retry { delay_ms: Some(3_000) }, TaskState::RetryWait),
+        (Decision::Retry { delay_ms: Some(3_000), carry: Json::Null }, TaskState::RetryWait),
         (Decision::GiveUp { message: Some("hopeless".to_owned()) }, TaskState::Failed),
         (
             Decision::Fail { cause: Cause::Template, message: "hopeless".to_owned() },

@@ -1,11 +1,13 @@
 //! Carrying out steps.
 
-use kobza_engine::{Command, StartRun, StopMode};
+use kobza_engine::{Command, StopMode};
 use kobza_model::RunId;
 use kobza_runtime::{Handle, Submission, SubmitError};
 use kobza_store::Write;
 
+use super::{DialectStart, NoStart};
 use crate::backfill::BackfillStep;
+use crate::row::SlotOutcome;
 use crate::{StartSpec, Step};
 
 /// What a machine proposes: both kinds of step.
@@ -13,7 +15,7 @@ pub(super) trait Proposal: Send + 'static {
     fn start(&self) -> Option<&StartSpec>;
     fn stop(&self) -> Vec<(RunId, String)>;
     fn start_exists(&mut self, run: RunId);
-    fn refuse_start(&mut self, reason: &str);
+    fn refuse_start(&mut self, outcome: SlotOutcome, reason: &str);
     fn writes(&self) -> Vec<Write>;
 }
 
@@ -30,8 +32,8 @@ impl Proposal for Step {
         Step::start_exists(self, run);
     }
 
-    fn refuse_start(&mut self, reason: &str) {
-        Step::refuse_start(self, reason);
+    fn refuse_start(&mut self, outcome: SlotOutcome, reason: &str) {
+        Step::refuse_start(self, outcome, reason);
     }
 
     fn writes(&self) -> Vec<Write> {
@@ -52,7 +54,7 @@ impl Proposal for BackfillStep {
         BackfillStep::start_exists(self, run);
     }
 
-    fn refuse_start(&mut self, reason: &str) {
+    fn refuse_start(&mut self, _: SlotOutcome, reason: &str) {
         BackfillStep::refuse_start(self, reason);
     }
 
@@ -64,15 +66,9 @@ impl Proposal for BackfillStep {
 /// A proposal with its run ready to start, or why it cannot be.
 pub(super) struct Prepared<P> {
     pub(super) proposal: P,
-    pub(super) start: Result<Option<Box<StartRun>>, NotReady>,
-}
-
-/// Why a run is not ready to start.
-pub(super) enum NotReady {
-    /// It never will be: to be recorded.
-    Refused(String),
-    /// The store could not be read: to be tried again.
-    Unreadable(String),
+    pub(super) start: Result<Option<DialectStart>, NoStart>,
+    /// How the runs are stopped that it takes the place of.
+    pub(super) stop_mode: StopMode,
 }
 
 /// How far a machine's proposals got.
@@ -96,33 +92,47 @@ pub(super) async fn carry_out<P: Proposal>(
     proposals: Vec<Prepared<P>>,
 ) -> Carried<P> {
     let mut done = Vec::new();
-    for Prepared { mut proposal, start } in proposals {
+    for Prepared { mut proposal, start, stop_mode } in proposals {
         let mut altered = false;
-        let commands = match start {
-            Ok(None) => Vec::new(),
-            Ok(Some(start)) => vec![Command::StartRun(start)],
-            Err(NotReady::Refused(reason)) => {
-                proposal.refuse_start(&reason);
-                altered = true;
-                Vec::new()
+        let (mut commands, mut more) = (Vec::new(), Vec::new());
+        match start {
+            Ok(None) => {}
+            Ok(Some(start)) => {
+                commands = start.commands;
+                commands.push(Command::StartRun(start.run));
+                more = start.writes;
             }
-            Err(NotReady::Unreadable(reason)) => {
+            Err(NoStart::Refused(reason)) => {
+                proposal.refuse_start(SlotOutcome::Failed, &reason);
+                altered = true;
+            }
+            Err(NoStart::Skipped(reason)) => {
+                proposal.refuse_start(SlotOutcome::Skipped, &reason);
+                altered = true;
+            }
+            Err(NoStart::Unreadable(reason)) => {
                 return Carried { done, end: End::Failed(SubmitError::Store(reason)) };
             }
-        };
-        for (run, reason) in proposal.stop() {
-            let stop = Command::StopRun { run, mode: StopMode::Cancel, reason };
+        }
+        // A slot that starts nothing takes nobody's place.
+        let stop = if altered { Vec::new() } else { proposal.stop() };
+        for (run, reason) in stop {
+            let stop = Command::StopRun { run, mode: stop_mode, reason };
             match runtime.submit(stop).await {
                 // It has ended, or is being stopped already.
                 Ok(_) | Err(SubmitError::Refused(_)) => {}
                 Err(error) => return Carried { done, end: End::Failed(error) },
             }
         }
-        let submission = Submission { commands, writes: proposal.writes() };
+        let mut writes = proposal.writes();
+        writes.extend(more);
+        let submission = Submission { commands, writes };
         let mut result = runtime.submit(submission).await;
         match &result {
             Err(SubmitError::KeyTaken { run, .. }) => proposal.start_exists(*run),
-            Err(SubmitError::Refused(refusal)) => proposal.refuse_start(&refusal.to_string()),
+            Err(SubmitError::Refused(refusal)) => {
+                proposal.refuse_start(SlotOutcome::Failed, &refusal.to_string());
+            }
             _ => {}
         }
         if matches!(result, Err(SubmitError::KeyTaken { .. } | SubmitError::Refused(_))) {

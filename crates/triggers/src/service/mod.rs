@@ -14,9 +14,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use kobza_engine::{Command, StartRun, StopMode};
 use kobza_model::{Json, Timestamp, Workflow};
 use kobza_runtime::{Committed, Handle};
-use kobza_store::{ObjectQuery, StoreError, StoredWorkflow, ViewError, Views, kinds};
+use kobza_store::{ObjectQuery, StoreError, StoredWorkflow, ViewError, Views, Write, kinds};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::Instant;
@@ -24,7 +25,7 @@ use tokio::time::Instant;
 use crate::backfill::{Backfill, BackfillRow, ItemRow};
 use crate::files::Watch;
 use crate::row::TriggerRow;
-use crate::{TriggerKey, Triggers, parse_triggers};
+use crate::{StartSpec, TriggerKey, Triggers, parse_triggers};
 
 use handle::Request;
 pub use handle::{BackfillAction, TriggerHandle, TriggerView};
@@ -43,12 +44,49 @@ const PLACE: &str = "triggers.seen";
 /// Checks a run's parameters against the workflow and fills in defaults.
 pub type Prepare = dyn Fn(&Workflow, Json) -> Result<Json, String> + Send + Sync;
 
+/// A start that a dialect made of a slot: the run, and what belongs into the same transaction.
+#[derive(Debug)]
+pub struct DialectStart {
+    /// Commands before the start.
+    pub commands: Vec<Command>,
+    pub run: Box<StartRun>,
+    pub writes: Vec<Write>,
+}
+
+/// Why a slot's run does not start.
+#[derive(Debug)]
+pub enum NoStart {
+    /// It shall not: the slot is recorded as left out.
+    Skipped(String),
+    /// It cannot: the slot is recorded as failed.
+    Refused(String),
+    /// The store could not be read: it is tried again.
+    Unreadable(String),
+}
+
+/// A dialect whose runs start in its own way: with its own names, conditions and objects.
+pub trait Starter: Send + Sync {
+    /// The run of a slot. Its id and its labels are those of `start`.
+    fn start(
+        &self,
+        namespace: &str,
+        workflow: &StoredWorkflow,
+        start: StartSpec,
+        now: Timestamp,
+    ) -> Result<DialectStart, NoStart>;
+
+    /// How the runs are stopped that a newer slot takes the place of.
+    fn stop_mode(&self) -> StopMode;
+}
+
 /// What the service is made of.
 #[derive(Clone)]
 pub struct TriggerOptions {
     pub runtime: Handle,
     pub views: Arc<dyn Views>,
     pub prepare: Arc<Prepare>,
+    /// Dialects that start runs in their own way, by name.
+    pub starters: BTreeMap<&'static str, Arc<dyn Starter>>,
     /// The wall clock.
     pub clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
 }

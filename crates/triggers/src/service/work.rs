@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kobza_engine::StartRun;
+use kobza_engine::{StartRun, StopMode};
 use kobza_model::{Json, RunState, Timestamp, Workflow};
 use kobza_runtime::{Submission, SubmitError};
 use kobza_schedule::partition::PartitionDefinition;
@@ -11,8 +11,8 @@ use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::commit::{Carried, End, NotReady, Prepared, Proposal, carry_out};
-use super::{PLACE, SAVE_EVERY, Service, TriggerError};
+use super::commit::{Carried, End, Prepared, Proposal, carry_out};
+use super::{DialectStart, NoStart, PLACE, SAVE_EVERY, Service, Starter, TriggerError};
 use crate::backfill::{BackfillItem, BackfillStep, ItemStatus};
 use crate::row::{SlotRow, TriggerRow};
 use crate::{StartSpec, Step, TriggerKey};
@@ -125,8 +125,17 @@ impl Service {
         proposal: P,
     ) -> Prepared<P> {
         let start = proposal.start().cloned();
-        let start = start.map(|start| self.start_run(namespace, workflow, version, start));
-        Prepared { start: start.transpose(), proposal }
+        let dialect = match start {
+            Some(_) => self.workflow(namespace, workflow, version).ok(),
+            None => None,
+        };
+        let starter = dialect.and_then(|stored| {
+            self.options.starters.get(stored.workflow.dialect.as_str()).cloned()
+        });
+        let stop_mode = starter.as_ref().map_or(StopMode::Cancel, |starter| starter.stop_mode());
+        let start = start
+            .map(|start| self.start_run(namespace, workflow, version, start, starter.as_deref()));
+        Prepared { start: start.transpose(), proposal, stop_mode }
     }
 
     fn start_run(
@@ -135,15 +144,19 @@ impl Service {
         workflow: &str,
         version: Option<&str>,
         start: StartSpec,
-    ) -> Result<Box<StartRun>, NotReady> {
+        starter: Option<&dyn Starter>,
+    ) -> Result<DialectStart, NoStart> {
         let stored = self.workflow(namespace, workflow, version).map_err(|error| match error {
-            TriggerError::Read(reason) => NotReady::Unreadable(reason),
-            other => NotReady::Refused(other.to_string()),
+            TriggerError::Read(reason) => NoStart::Unreadable(reason),
+            other => NoStart::Refused(other.to_string()),
         })?;
+        if let Some(starter) = starter {
+            return starter.start(namespace, &stored, start, self.now());
+        }
         let params = (self.options.prepare)(&stored.workflow, start.params);
-        let params = params.map_err(NotReady::Refused)?;
+        let params = params.map_err(NoStart::Refused)?;
         let partition = start.partition.or_else(|| partition_of(&stored.workflow, start.interval));
-        Ok(Box::new(StartRun {
+        let run = Box::new(StartRun {
             run: start.run,
             namespace: namespace.to_owned(),
             workflow: stored.workflow,
@@ -157,7 +170,8 @@ impl Service {
             parent: None,
             priority: 0,
             extra: Json::Null,
-        }))
+        });
+        Ok(DialectStart { commands: Vec::new(), run, writes: Vec::new() })
     }
 
     pub(super) fn workflow(

@@ -38,6 +38,7 @@ impl Trigger {
         let Some(first) = self.next_slot().filter(|slot| *slot > self.kept_through) else { return };
         let punctual = match self.spec.catch_up {
             CatchUp::None { grace } => grace,
+            CatchUp::Last { within: Some(within) } => within.min(PUNCTUAL),
             _ => PUNCTUAL,
         };
         if now.0.saturating_sub(self.due_at(first).0) <= punctual {
@@ -53,10 +54,16 @@ impl Trigger {
                     .last();
                 (keep, "missed; the trigger does not catch up".to_owned())
             }
-            CatchUp::Last => (
-                Some(newest),
-                "missed; the trigger catches up the last missed slot only".to_owned(),
-            ),
+            CatchUp::Last { within } => {
+                let late = now.0.saturating_sub(self.due_at(newest).0);
+                match within.filter(|within| late > *within) {
+                    None => (
+                        Some(newest),
+                        "missed; the trigger catches up the last missed slot only".to_owned(),
+                    ),
+                    Some(_) => (None, "missed, and too late to be caught up".to_owned()),
+                }
+            }
             CatchUp::All { limit } => {
                 let keep = std::iter::successors(Some(newest), |slot| schedule.prev_before(*slot))
                     .take(limit as usize)

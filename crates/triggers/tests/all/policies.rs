@@ -322,7 +322,7 @@ fn a_refused_start_is_recorded_and_does_not_block() {
     let source = json!({"cron": "0 * * * *", "overlap": "skip"});
     let mut triggers = setup(&mut rows, &source, "2026-01-01T00:30:00Z");
     let mut steps = triggers.tick(at("2026-01-01T01:00:00Z"));
-    steps[0].refuse_start("the parameter region is missing");
+    steps[0].refuse_start(SlotOutcome::Failed, "the parameter region is missing");
     rows.commit(&mut steps[0]);
     triggers.restore("default", steps[0].row.clone().unwrap()).unwrap();
     assert_eq!(rows.slots()[0].1.outcome, SlotOutcome::Failed);

@@ -85,6 +85,7 @@ impl World {
                 Some(_) => Err("the parameter bad is not known".to_owned()),
                 None => Ok(params),
             }),
+            starters: BTreeMap::new(),
             clock: Arc::new(move || Timestamp(wall.load(Ordering::SeqCst))),
         };
         let triggers = start(options).unwrap();

@@ -1,0 +1,242 @@
+//! A run's rows as Argo shows them: the workflow object with its status and nodes.
+
+mod node;
+mod tree;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use kobza_model::{
+    Json, NodeNo, RunRow, RunState, ScopeNo, ScopeRow, TaskNo, TaskRow, TaskState, Timestamp,
+    Workflow,
+};
+use serde_json::json;
+
+use crate::names::{self, Rows, has_retry, phase, template_json, workflow_name};
+use crate::values::seconds;
+use node::message;
+pub use tree::nodes;
+
+/// Everything that is known of one run.
+#[derive(Clone, Debug)]
+pub struct RunData {
+    pub run: RunRow,
+    pub workflow: Arc<Workflow>,
+    /// In order of number, none missing.
+    pub tasks: Vec<TaskRow>,
+    /// In order of number, none missing.
+    pub scopes: Vec<ScopeRow>,
+    /// Attempts that a newer one replaced.
+    pub attempts: Vec<TaskRow>,
+    pub outputs: BTreeMap<TaskNo, BTreeMap<String, Arc<Json>>>,
+}
+
+impl Rows for RunData {
+    fn run(&self) -> &RunRow {
+        &self.run
+    }
+
+    fn workflow(&self) -> &Workflow {
+        &self.workflow
+    }
+
+    fn scope(&self, scope: ScopeNo) -> Option<ScopeRow> {
+        self.scopes.get(scope.index()).cloned()
+    }
+
+    fn task(&self, task: TaskNo) -> Option<TaskRow> {
+        self.tasks.get(task.index()).cloned()
+    }
+
+    fn output(&self, task: TaskNo, key: &str) -> Option<Arc<Json>> {
+        self.outputs.get(&task)?.get(key).cloned()
+    }
+}
+
+/// The phase of the workflow as a whole.
+#[must_use]
+pub fn workflow_phase(data: &RunData) -> &'static str {
+    match data.run.state {
+        RunState::Queued => "Pending",
+        RunState::Running | RunState::Paused | RunState::Cancelling => "Running",
+        RunState::Succeeded => "Succeeded",
+        RunState::Cancelled => "Failed",
+        RunState::Failed => {
+            let entry = data.tasks.iter().find(|t| t.scope.0 == 0 && t.node == Some(NodeNo(0)));
+            let entry = entry.map_or("Failed", |t| phase(&data.workflow, t));
+            let exit = data
+                .tasks
+                .iter()
+                .filter(|t| t.hook.is_some() && t.parent == Some(TaskNo(0)))
+                .map(|t| phase(&data.workflow, t));
+            match entry {
+                "Error" => "Error",
+                "Failed" => "Failed",
+                _ if exit.clone().any(|p| p == "Error") => "Error",
+                _ => "Failed",
+            }
+        }
+    }
+}
+
+/// The workflow object: metadata, spec and status.
+#[must_use]
+pub fn workflow_object(data: &RunData) -> Json {
+    let run = &data.run;
+    let phase = workflow_phase(data);
+    let done = run.state.is_finished();
+    let notes = &run.extra["argo"];
+    let mut labels = notes["labels"].as_object().cloned().unwrap_or_default();
+    labels.insert("workflows.argoproj.io/phase".to_owned(), Json::from(phase));
+    if done {
+        labels.insert("workflows.argoproj.io/completed".to_owned(), Json::from("true"));
+    }
+    let mut metadata = json!({
+        "name": workflow_name(run),
+        "namespace": run.namespace,
+        "uid": run.run.to_string(),
+        "resourceVersion": version(data),
+        "generation": 1 + run.generation,
+        "creationTimestamp": seconds(run.created_at),
+        "labels": labels,
+    });
+    for key in ["annotations", "generateName", "ownerReferences"] {
+        if let Some(value) = notes.get(key).filter(|v| !v.is_null()) {
+            metadata[key] = value.clone();
+        }
+    }
+    let nodes = nodes(data);
+    let leaves = nodes.values().filter(|n| n["type"] == "Pod" || n["type"] == "HTTP");
+    let total = leaves.clone().count();
+    let ended = leaves.filter(|n| !n["finishedAt"].is_null()).count();
+    let mut status = json!({
+        "phase": phase,
+        "startedAt": run.started_at.map(seconds),
+        "finishedAt": run.ended_at.map(seconds),
+        "progress": format!("{ended}/{total}"),
+        "nodes": nodes,
+        "conditions": conditions(data, phase),
+    });
+    if done {
+        let seconds: i64 = (status["nodes"].as_object().into_iter().flatten())
+            .filter(|(_, n)| n["type"] == "Pod" || n["type"] == "HTTP")
+            .filter_map(|(_, n)| n["resourcesDuration"]["cpu"].as_i64())
+            .sum();
+        status["resourcesDuration"] = json!({ "cpu": seconds, "memory": seconds });
+    }
+    if let Some(message) = message_of_run(data, phase) {
+        status["message"] = Json::from(message);
+    }
+    if let Some(outputs) = global_outputs(data) {
+        status["outputs"] = outputs;
+    }
+    let mut spec =
+        notes.get("spec").cloned().unwrap_or_else(|| data.workflow.source["spec"].clone());
+    if run.state == RunState::Paused {
+        spec["suspend"] = Json::Bool(true);
+    }
+    if let Some(stop) = run.stop.as_deref() {
+        spec["shutdown"] = Json::from(if stop == "terminate" { "Terminate" } else { "Stop" });
+    }
+    json!({
+        "apiVersion": "argoproj.io/v1alpha1",
+        "kind": "Workflow",
+        "metadata": metadata,
+        "spec": spec,
+        "status": status,
+    })
+}
+
+/// A text that changes whenever the object does.
+fn version(data: &RunData) -> String {
+    let newest = data
+        .tasks
+        .iter()
+        .flat_map(|t| [t.started_at, t.ended_at, t.ready_at])
+        .chain([data.run.ended_at, data.run.started_at, Some(data.run.created_at)])
+        .flatten()
+        .max();
+    newest.unwrap_or(Timestamp(0)).0.to_string()
+}
+
+fn conditions(data: &RunData, phase: &str) -> Json {
+    let running = data
+        .tasks
+        .iter()
+        .any(|t| t.state == TaskState::Running && t.child.is_none() && !t.summary && t.task.0 != 0);
+    let mut list = vec![json!({
+        "type": "PodRunning", "status": if running { "True" } else { "False" },
+    })];
+    if data.run.state.is_finished() {
+        list.push(json!({ "type": "Completed", "status": "True" }));
+    }
+    if phase == "Error"
+        && let Some(message) = message_of_run(data, phase)
+    {
+        list.push(json!({ "type": "SpecError", "status": "True", "message": message }));
+    }
+    Json::Array(list)
+}
+
+fn message_of_run(data: &RunData, phase: &str) -> Option<String> {
+    if !matches!(phase, "Failed" | "Error") {
+        return None;
+    }
+    match data.run.stop.as_deref() {
+        Some("terminate") => return Some("Stopped with strategy 'Terminate'".to_owned()),
+        // The deadline's message is that of the node which it ended.
+        Some("timeout") => {}
+        Some(_) => return Some("Stopped with strategy 'Stop'".to_owned()),
+        None => {}
+    }
+    let entry = data.tasks.iter().find(|t| t.scope.0 == 0 && t.node == Some(NodeNo(0)))?;
+    let kind = if has_retry(data, entry) && entry.attempt > 0 { "Retry" } else { "" };
+    match self::phase(&data.workflow, entry) {
+        "Failed" | "Error" => message(data, entry, kind).or_else(|| data.run.message.clone()),
+        _ => data
+            .tasks
+            .iter()
+            .find(|t| {
+                t.hook.is_some() && matches!(names::phase(&data.workflow, t), "Failed" | "Error")
+            })
+            .and_then(|t| message(data, t, ""))
+            .or_else(|| data.run.message.clone()),
+    }
+}
+
+/// Outputs with a global name.
+fn global_outputs(data: &RunData) -> Option<Json> {
+    let mut out: BTreeMap<&str, BTreeMap<String, Json>> = BTreeMap::new();
+    for task in &data.tasks {
+        if task.state != TaskState::Succeeded || task.summary || task.task.0 == 0 {
+            continue;
+        }
+        let declared = &template_json(&data.workflow, task.template)["outputs"];
+        for side in ["parameters", "artifacts"] {
+            for item in declared[side].as_array().into_iter().flatten() {
+                let Some(global) = item["globalName"].as_str() else { continue };
+                let outputs = data.output(task.task, side);
+                let value = outputs.as_ref().and_then(|o| o.get(item["name"].as_str()?));
+                if let Some(value) = value {
+                    let shown = match side {
+                        "parameters" => json!({ "name": global, "value": value }),
+                        _ => {
+                            let mut shown = value.clone();
+                            shown["name"] = Json::from(global);
+                            shown
+                        }
+                    };
+                    out.entry(side).or_default().insert(global.to_owned(), shown);
+                }
+            }
+        }
+    }
+    if out.is_empty() {
+        return None;
+    }
+    let mut json = json!({});
+    for (side, items) in out {
+        json[side] = items.into_values().collect();
+    }
+    Some(json)
+}
