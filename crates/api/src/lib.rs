@@ -110,13 +110,17 @@ pub fn router(state: ApiState) -> Router {
         .with_state(state)
 }
 
-/// Puts another system's routes behind the same credentials: who writes there needs `role`
-/// everywhere. (Those systems know no namespaces of ours.)
-pub fn protect(routes: Router, state: &ApiState, role: Role) -> Router {
+/// Puts another system's routes behind the same credentials: who reads there (GET) needs `read`,
+/// who does anything else needs `write`, both everywhere. (Those systems know no namespaces of
+/// ours.)
+pub fn protect(routes: Router, state: &ApiState, read: Role, write: Role) -> Router {
     let asked = state.clone();
     routes
         .layer(middleware::from_fn(
             move |request: axum::extract::Request, next: middleware::Next| {
+                use axum::http::Method;
+                let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+                let role = if reads { read } else { write };
                 gate::need(asked.clone(), role, request, next)
             },
         ))

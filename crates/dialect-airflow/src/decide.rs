@@ -131,5 +131,5 @@ fn retries(question: &Question, facts: &dyn Facts) -> Decision {
     };
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
     let delay_ms = (seconds.max(0.0) * 1000.0).round() as u64;
-    Decision::Retry { delay_ms: Some(delay_ms) }
+    Decision::Retry { delay_ms: Some(delay_ms), carry: Json::Null }
 }

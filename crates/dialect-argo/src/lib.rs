@@ -6,6 +6,7 @@
 
 mod arguments;
 mod compile;
+pub mod cron;
 mod decide;
 mod depends;
 mod document;
@@ -23,7 +24,7 @@ mod values;
 use kobza_engine::{Decision, Launch, Question};
 use kobza_runtime::{Dialect, ExecutorName, Facts, LaunchSpec};
 
-pub use compile::{CompileOptions, Library, compile, effective_spec};
+pub use compile::{CompileOptions, Library, compile, effective_spec, lint};
 pub use decide::{LOOP_MAX, RECURSION_MAX};
 pub use document::{Diagnostic, FILE_BYTES_MAX, Kind, Object, parse};
 pub use launch::{ArgoSettings, ExecSpec, Image, Mount};

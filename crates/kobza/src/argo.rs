@@ -1,41 +1,134 @@
 //! Argo Workflows: its YAML among the definitions, its API at `/argo`.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
 
-use axum::Router;
 use kobza_api::{Definition, Problem};
-use kobza_dialect_argo::rest::{ArgoState, OBJECT};
+use kobza_dialect_argo::rest::{ArgoState, NoSlot, OBJECT, Schedules, SlotStart};
 use kobza_dialect_argo::{
-    ArgoDialect, ArgoSettings, CompileOptions, Diagnostic, Kind, Library, NeededLimit, Object,
-    compile, limits, parse,
+    ArgoDialect, ArgoSettings, CompileOptions, Diagnostic, Image, Kind, Library, NeededLimit,
+    Object, compile, limits, lint, parse,
 };
-use kobza_model::{Json, LimitRow, Workflow};
-use kobza_store::{Write, kinds};
+use kobza_engine::StopMode;
+use kobza_model::{Json, LimitRow, Timestamp, Workflow};
+use kobza_store::{StoredWorkflow, Write, kinds};
+use kobza_triggers::service::{DialectStart, NoStart, Starter, TriggerError, TriggerHandle};
+use kobza_triggers::{StartSpec, TriggerKey};
 
 use crate::compose::Host;
+use crate::failure::Failure;
 
 /// The dialect, its artifacts and volumes in the data folder.
-pub(crate) fn dialect(exe: String, data: &Path) -> ArgoDialect {
+pub(crate) fn dialect(exe: String, data: &Path, images: BTreeMap<String, Image>) -> ArgoDialect {
     ArgoDialect::new(ArgoSettings {
         program: exe,
         artifacts: data.join("argo/artifacts"),
         volumes: data.join("argo/volumes"),
-        images: BTreeMap::new(),
+        images,
         isolate: true,
         output_bytes: None,
     })
 }
 
-pub(crate) fn router(host: &Host) -> Router {
-    kobza_dialect_argo::rest::router(ArgoState {
+/// What images stand for, as `NAME=FOLDER` or `NAME=host`.
+pub(crate) fn images(given: &[String]) -> Result<BTreeMap<String, Image>, Failure> {
+    let mut images = BTreeMap::new();
+    for text in given {
+        let (name, stands_for) = text.split_once('=').ok_or_else(|| {
+            Failure::hint(format!("argo.images: {text:?} has no `=`"), "NAME=FOLDER or NAME=host")
+        })?;
+        let image = match stands_for.trim() {
+            "host" => Image::Host,
+            folder => {
+                let named = |e| Failure::new(format!("argo.images: {folder}: {e}"));
+                Image::Root(std::fs::canonicalize(folder).map_err(named)?)
+            }
+        };
+        images.insert(name.trim().to_owned(), image);
+    }
+    Ok(images)
+}
+
+/// Refusals before a route is reached, as Argo's clients read them.
+pub(crate) fn with_errors(routes: axum::Router) -> axum::Router {
+    use axum::http::StatusCode;
+    use axum::response::{IntoResponse as _, Response};
+    routes.layer(axum::middleware::map_response(async |response: Response| {
+        let (code, message) = match response.status() {
+            StatusCode::UNAUTHORIZED => (16, "token not valid. see the Authorization header"),
+            StatusCode::FORBIDDEN => (7, "permission denied"),
+            _ => return response,
+        };
+        let body = serde_json::json!({ "code": code, "message": message, "error": message });
+        (response.status(), axum::Json(body)).into_response()
+    }))
+}
+
+/// The dialect's outer half, without triggers.
+pub(crate) fn state(host: &Host) -> ArgoState {
+    ArgoState {
         handle: host.handle.clone(),
         store: host.store.clone(),
         views: host.store.clone(),
         logs: host.logs.clone(),
         check_token: None,
-    })
+        schedules: None,
+    }
+}
+
+/// Starts workflows of cron workflows' slots.
+pub(crate) struct CronStarter(pub(crate) ArgoState);
+
+impl Starter for CronStarter {
+    fn start(
+        &self,
+        namespace: &str,
+        workflow: &StoredWorkflow,
+        start: StartSpec,
+        now: Timestamp,
+    ) -> Result<DialectStart, NoStart> {
+        let slot = start.interval.map_or(now, |(_, end)| end);
+        let name = &workflow.workflow.name;
+        match self.0.slot_start(namespace, name, start.run, slot, now) {
+            Ok(SlotStart { commands, start, writes }) => {
+                Ok(DialectStart { commands, run: start, writes })
+            }
+            Err(NoSlot::Skipped(reason)) => Err(NoStart::Skipped(reason)),
+            Err(NoSlot::Refused(reason)) => Err(NoStart::Refused(reason)),
+        }
+    }
+
+    fn stop_mode(&self) -> StopMode {
+        StopMode::Terminate
+    }
+}
+
+/// Cron workflows' triggers, kept by the trigger service.
+pub(crate) struct CronSchedules(pub(crate) TriggerHandle);
+
+impl Schedules for CronSchedules {
+    fn set(
+        &self,
+        namespace: String,
+        definition: String,
+        triggers: Json,
+        paused: bool,
+    ) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> {
+        let handle = self.0.clone();
+        Box::pin(async move {
+            let text = |error: TriggerError| error.to_string();
+            handle.set_workflow(&namespace, &definition, &triggers).await.map_err(text)?;
+            for trigger in triggers.as_array().into_iter().flatten() {
+                let name = trigger["name"].as_str().unwrap_or_default();
+                let key = TriggerKey::new(&namespace, &definition, name);
+                handle.set_paused(&key, paused).await.map_err(text)?;
+            }
+            Ok(())
+        })
+    }
 }
 
 /// Whether a text is a definition of Argo's.
@@ -60,13 +153,35 @@ fn problem(diagnostic: Diagnostic, file: &str) -> Problem {
     }
 }
 
-/// The other objects of a workflow's file.
-struct Beside<'a>(&'a [Object]);
+/// Argo's objects of several files, to which the workflows of each may refer.
+#[derive(Debug, Default)]
+pub(crate) struct Shelf(Vec<Object>);
+
+impl Shelf {
+    /// What can be read of these files; mistakes are told when each is read for itself.
+    pub(crate) fn of(files: &[PathBuf]) -> Self {
+        let mut all = Vec::new();
+        for file in files {
+            let Ok(text) = std::fs::read_to_string(file) else { continue };
+            if is_argo(text.as_bytes()) {
+                all.extend(parse(&text).unwrap_or_default());
+            }
+        }
+        Self(all)
+    }
+}
+
+/// The other objects of a workflow's file, and those of other files.
+struct Beside<'a>(&'a [Object], &'a Shelf);
 
 impl Beside<'_> {
+    fn object(&self, kind: Kind, name: &str) -> Option<&Object> {
+        let mut all = self.0.iter().chain(&self.1.0);
+        all.find(|o| o.kind == kind && o.name() == Some(name))
+    }
+
     fn find(&self, kind: Kind, name: &str) -> Option<Arc<Json>> {
-        let found = self.0.iter().find(|o| o.kind == kind && o.name() == Some(name))?;
-        Some(Arc::new(found.json.clone()))
+        Some(Arc::new(self.object(kind, name)?.json.clone()))
     }
 }
 
@@ -80,12 +195,42 @@ impl Library for Beside<'_> {
     }
 }
 
-/// Reads a file's first workflow, or its first template that has an entrypoint.
-pub(crate) fn definition(source: &[u8], file: &str) -> Result<Definition, Vec<Problem>> {
+fn objects_of(source: &[u8], file: &str) -> Result<Vec<Object>, Vec<Problem>> {
     let text = std::str::from_utf8(source)
         .map_err(|_| vec![problem(Diagnostic::new("", "the file is not UTF-8"), file)])?;
-    let objects =
-        parse(text).map_err(|all| all.into_iter().map(|d| problem(d, file)).collect::<Vec<_>>())?;
+    parse(text).map_err(|all| all.into_iter().map(|d| problem(d, file)).collect::<Vec<_>>())
+}
+
+/// Checks every object of a file; their names.
+pub(crate) fn check(source: &[u8], file: &str, shelf: &Shelf) -> Result<Vec<String>, Vec<Problem>> {
+    let objects = objects_of(source, file)?;
+    let library = Beside(&objects, shelf);
+    let mut names = Vec::new();
+    let mut wrong = Vec::new();
+    for object in &objects {
+        let namespace = object.namespace().unwrap_or("default").to_owned();
+        let options = CompileOptions { namespace, parameters: BTreeMap::new() };
+        match lint(object, &library, &options) {
+            Ok(()) => {
+                let prefix = object.json["metadata"]["generateName"].as_str();
+                names.push(object.name().or(prefix).unwrap_or_default().to_owned());
+            }
+            Err(diagnostic) => {
+                let field = field_of(&object.json, &diagnostic.path);
+                wrong.push(problem(object.located(diagnostic, &field), file));
+            }
+        }
+    }
+    if wrong.is_empty() { Ok(names) } else { Err(wrong) }
+}
+
+/// Reads a file's first workflow, or its first template that has an entrypoint.
+pub(crate) fn definition(
+    source: &[u8],
+    file: &str,
+    shelf: &Shelf,
+) -> Result<Definition, Vec<Problem>> {
+    let objects = objects_of(source, file)?;
     let runs = |o: &&Object| {
         matches!(
             o.kind,
@@ -100,7 +245,7 @@ pub(crate) fn definition(source: &[u8], file: &str) -> Result<Definition, Vec<Pr
         .find(|o| o.kind == Kind::Workflow)
         .or_else(|| objects.iter().find(runs))
         .ok_or_else(|| vec![problem(Diagnostic::new("", "the file has no workflow"), file)])?;
-    let library = Beside(&objects);
+    let library = Beside(&objects, shelf);
     let namespace = first.namespace().map(str::to_owned);
     let options = CompileOptions {
         namespace: namespace.clone().unwrap_or_else(|| "default".to_owned()),
@@ -121,8 +266,7 @@ pub(crate) fn definition(source: &[u8], file: &str) -> Result<Definition, Vec<Pr
         match needed {
             NeededLimit::Mutex(limit) => rows.push(row(limit, 1)),
             NeededLimit::ConfigMap { limit, map, key, .. } => {
-                let found =
-                    objects.iter().find(|o| o.kind == Kind::ConfigMap && o.name() == Some(&map));
+                let found = library.object(Kind::ConfigMap, &map);
                 if let Some(capacity) =
                     found.and_then(|o| o.json["data"][&key].as_str()?.trim().parse().ok())
                 {
@@ -187,7 +331,8 @@ pub(crate) fn params(workflow: &Workflow, given: Json) -> Json {
 
 /// Whether a file holds something to run by itself, not only templates and the like.
 pub(crate) fn has_workflow(source: &str) -> bool {
-    parse(source).is_ok_and(|all| all.iter().any(|o| o.kind == Kind::Workflow))
+    let runs = |o: &Object| matches!(o.kind, Kind::Workflow | Kind::CronWorkflow);
+    parse(source).is_ok_and(|all| all.iter().any(runs))
 }
 
 /// What a file holds beside workflows, as writes: templates and the like, and ConfigMaps.
@@ -198,7 +343,7 @@ pub(crate) fn writes(source: &str, namespace: &str) -> Result<Vec<Write>, String
     let objects = parse(source)
         .map_err(|all| all.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
     let mut writes = Vec::new();
-    for object in objects {
+    for mut object in objects {
         let Some(name) = object.name().map(str::to_owned) else { continue };
         let own = object.namespace().unwrap_or(namespace).to_owned();
         let (kind, namespace, key) = match object.kind {
@@ -211,6 +356,9 @@ pub(crate) fn writes(source: &str, namespace: &str) -> Result<Vec<Write>, String
             }
             kind => (OBJECT, own, format!("{}/{name}", kind.as_str())),
         };
+        if !namespace.is_empty() {
+            object.json["metadata"]["namespace"] = Json::from(namespace.as_str());
+        }
         writes.push(Write::PutObject { kind, namespace, key, value: Some(object.json) });
     }
     Ok(writes)

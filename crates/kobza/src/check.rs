@@ -184,7 +184,30 @@ pub(crate) fn check(args: CheckArgs) -> Result<(), Failure> {
     }
     let mut bad = false;
     let mut results = Vec::new();
+    let shelf = crate::argo::Shelf::of(&files);
     for file in &files {
+        let argo = std::fs::read(file).ok().filter(|source| crate::argo::is_argo(source));
+        if let Some(source) = argo {
+            match crate::argo::check(&source, &file.display().to_string(), &shelf) {
+                Ok(names) => {
+                    for name in names {
+                        if args.output == Output::Text {
+                            crate::out::show!("{}: {name} is good", file.display());
+                        }
+                        results.push(serde_json::json!({"file": file, "workflow": name, "ok": true, "warnings": []}));
+                    }
+                }
+                Err(problems) => {
+                    bad = true;
+                    if args.output == Output::Text {
+                        print(&problems);
+                    }
+                    results
+                        .push(serde_json::json!({"file": file, "ok": false, "errors": problems}));
+                }
+            }
+            continue;
+        }
         match read_all(file) {
             Ok(definitions) => {
                 for (definition, _) in definitions {

@@ -38,6 +38,8 @@ pub(crate) struct HostOptions {
     /// Where relative paths of workflows count from.
     pub(crate) base_folder: Option<PathBuf>,
     pub(crate) api_url: Option<String>,
+    /// What images of Argo's containers stand for.
+    pub(crate) images: BTreeMap<String, kobza_dialect_argo::Image>,
     /// Whether variables, connections and secrets that the store has not are looked for in the
     /// environment, as `KOBZA_SECRET_<NAME>`: for runs of one's own, without a server.
     pub(crate) values_from_environment: bool,
@@ -99,7 +101,7 @@ impl Host {
         let exe = self_exe()?;
         let data = std::fs::canonicalize(&options.data)?;
         let logs = log_store(&data);
-        let argo = crate::argo::dialect(exe.clone(), &data);
+        let argo = crate::argo::dialect(exe.clone(), &data, options.images);
         let vault = Vault::open(&data).map_err(|e| Failure::new(e.to_string()))?;
         let vault = Arc::new(vault);
         let (lookup_vault, lookup_store) = (vault.clone(), store.clone());
@@ -185,7 +187,7 @@ pub(crate) struct Dialects;
 impl Catalog for Dialects {
     fn parse(&self, source: &[u8], file: &str) -> Result<Definition, Vec<Problem>> {
         if crate::argo::is_argo(source) {
-            return crate::argo::definition(source, file);
+            return crate::argo::definition(source, file, &crate::argo::Shelf::default());
         }
         let parsed = kobza_dialect_native::parse(source, file)
             .map_err(|all| all.into_iter().map(problem).collect::<Vec<_>>())?;

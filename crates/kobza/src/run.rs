@@ -79,6 +79,7 @@ pub(crate) fn run(args: RunArgs) -> Result<(), Failure> {
         slots: args.jobs,
         base_folder: Some(base_folder(&args.file)?),
         api_url: None,
+        images: BTreeMap::new(),
         values_from_environment: true,
     })?;
     let events = host.handle.follow();

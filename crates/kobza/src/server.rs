@@ -1,10 +1,11 @@
 //! `kobza server`: the loop and the API, until a signal.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use kobza_api::{ApiParts, ApiState, Catalog as _, router};
+use kobza_api::{ApiParts, ApiState, Catalog as _, Role, router};
 use kobza_runtime::{Submission, wall_now};
 use kobza_store::{PostgresOptions, PostgresStore, Write, kinds};
 
@@ -42,6 +43,19 @@ pub(crate) fn server(args: ServerArgs) -> Result<(), Failure> {
         )
     })?;
     let address = listener.local_addr()?;
+    let argo_listener = match settings.address("argo.listen") {
+        None => None,
+        Some(own) if !own.ip().is_loopback() && loopback => {
+            return Err(Failure::hint(
+                format!("argo.listen: {own} is not a loopback address, and `listen` is one"),
+                "listen on a public address first: that is refused until there is an account",
+            ));
+        }
+        Some(own) => {
+            let bound = tokio.block_on(tokio::net::TcpListener::bind(own));
+            Some(bound.map_err(|e| Failure::new(format!("cannot listen on {own}: {e}")))?)
+        }
+    };
     let (stop, stopping) = tokio::sync::watch::channel(false);
     tokio.spawn(async move {
         signalled().await;
@@ -93,6 +107,7 @@ pub(crate) fn server(args: ServerArgs) -> Result<(), Failure> {
             base_folder: workflows.clone(),
             api_url: Some(format!("http://{address}")),
             values_from_environment: false,
+            images: crate::argo::images(settings.list("argo.images"))?,
         },
     )?;
     let accounts =
@@ -110,6 +125,8 @@ pub(crate) fn server(args: ServerArgs) -> Result<(), Failure> {
     if let Some(keep) = settings.duration("keep") {
         crate::upkeep::retain(host.handle.clone(), host.store.clone(), host.logs.clone(), keep)?;
     }
+    let argo = crate::argo::state(&host);
+    argo.start_upkeep()?;
     let triggers = kobza_triggers::service::start(kobza_triggers::service::TriggerOptions {
         runtime: host.handle.clone(),
         views: host.store.clone(),
@@ -120,6 +137,11 @@ pub(crate) fn server(args: ServerArgs) -> Result<(), Failure> {
                 texts.join("; ")
             })
         }),
+        starters: BTreeMap::from([(
+            "argo",
+            Arc::new(crate::argo::CronStarter(argo.clone()))
+                as Arc<dyn kobza_triggers::service::Starter>,
+        )]),
         clock: Arc::new(wall_now),
     })
     .map_err(|e| Failure::new(format!("triggers: {e}")))?;
@@ -143,7 +165,10 @@ pub(crate) fn server(args: ServerArgs) -> Result<(), Failure> {
         crate::luigi::config(settings.path("luigi.config"))?,
         args.luigi_test_hooks,
     );
-    let argo = crate::argo::router(&host);
+    let argo = kobza_dialect_argo::rest::router(kobza_dialect_argo::rest::ArgoState {
+        schedules: Some(Arc::new(crate::argo::CronSchedules(triggers.clone()))),
+        ..argo
+    });
     let state = ApiState::new(ApiParts {
         handle: host.handle.clone(),
         store: host.store.clone(),
@@ -164,8 +189,17 @@ pub(crate) fn server(args: ServerArgs) -> Result<(), Failure> {
         "everything is allowed to local users, there are no accounts"
     };
     tracing::info!(%address, data = %data.display(), took_ms = started.elapsed().as_millis(), "ready: {access}");
-    let luigi = kobza_api::protect(luigi, &state, kobza_api::Role::Operator);
-    let argo = kobza_api::protect(argo, &state, kobza_api::Role::Operator);
+    let luigi = kobza_api::protect(luigi, &state, Role::Operator, Role::Operator);
+    let argo =
+        crate::argo::with_errors(kobza_api::protect(argo, &state, Role::Viewer, Role::Operator));
+    if let Some(listener) = argo_listener {
+        let app = argo.clone();
+        tokio.spawn(async move {
+            if let Err(error) = axum::serve(listener, app).await {
+                tracing::error!(%error, "the listener of Argo's API failed");
+            }
+        });
+    }
     if shared {
         let place = Write::PutObject {
             kind: kinds::SETTING,

@@ -232,7 +232,17 @@ impl Folder {
             }
         }
         let mut defines = BTreeSet::new();
-        for (definition, source) in check::read_all(path)? {
+        let all = if crate::argo::is_argo(text.as_bytes()) {
+            // Its templates may be in other files.
+            let files = check::files_in(&self.path).map_err(|e| problem(e.to_string(), None))?;
+            let shelf = crate::argo::Shelf::of(&files);
+            let shown = path.display().to_string();
+            let definition = crate::argo::definition(text.as_bytes(), &shown, &shelf)?;
+            vec![(definition, text.to_owned())]
+        } else {
+            check::read_all(path)?
+        };
+        for (definition, source) in all {
             let namespace = definition.namespace.unwrap_or_else(|| "default".to_owned());
             let name = (namespace, definition.workflow.name.clone());
             if let Some(other) = taken.get(&name).filter(|other| *other != path) {

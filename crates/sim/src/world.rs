@@ -397,7 +397,7 @@ impl Sim {
             QuestionKind::Retry => {
                 let attempt = self.engine.task_row(question.task).map_or(0, |t| t.attempt);
                 if dice.retry(&path, self.tries(question.task, attempt)) {
-                    Decision::Retry { delay_ms: None }
+                    Decision::Retry { delay_ms: None, carry: Json::Null }
                 } else {
                     Decision::GiveUp { message: None }
                 }

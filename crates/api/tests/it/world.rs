@@ -62,7 +62,7 @@ impl World {
         // Stands for another system's wire API.
         let other = axum::Router::new()
             .route("/thing", axum::routing::get(|| async { "read" }).post(|| async { "written" }));
-        let other = kobza_api::protect(other, &state, Role::Operator);
+        let other = kobza_api::protect(other, &state, Role::Operator, Role::Operator);
         let app = axum::Router::new().nest("/other", other).merge(kobza_api::router(state));
         let tokio = tokio::runtime::Runtime::new().unwrap();
         let listener = tokio.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();

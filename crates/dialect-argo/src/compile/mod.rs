@@ -182,8 +182,15 @@ pub fn compile(
             Some(u64::try_from(seconds.max(0)).unwrap_or(0).saturating_mul(1000))
         }
     };
+    let (name, triggers) = match object.kind {
+        Kind::CronWorkflow => {
+            (crate::cron::definition_name(&name), crate::cron::triggers(&object.json["spec"])?)
+        }
+        _ => (name, Json::Null),
+    };
     Ok(Workflow {
         name,
+        triggers,
         dialect: "argo".to_owned(),
         timeout_ms,
         description: metadata["annotations"]["workflows.argoproj.io/description"]
@@ -193,6 +200,29 @@ pub fn compile(
         source: json!({ "spec": source, "metadata": metadata, "kind": object.kind.as_str() }),
         ..workflow
     })
+}
+
+/// Compiles without anything being run: the object is good, or why not. A template without an
+/// entrypoint is a shelf of templates, each of which must be good.
+pub fn lint(
+    object: &Object,
+    library: &dyn Library,
+    options: &CompileOptions,
+) -> std::result::Result<(), Diagnostic> {
+    if matches!(object.kind, Kind::WorkflowEventBinding | Kind::ConfigMap | Kind::Secret) {
+        return Ok(());
+    }
+    let spec = effective_spec(object, library)?;
+    let template = matches!(object.kind, Kind::WorkflowTemplate | Kind::ClusterWorkflowTemplate);
+    if template && spec["entrypoint"].as_str().is_none() {
+        for template in spec["templates"].as_array().into_iter().flatten() {
+            let mut one = object.clone();
+            one.json["spec"]["entrypoint"] = template["name"].clone();
+            compile(&one, library, options)?;
+        }
+        return Ok(());
+    }
+    compile(object, library, options).map(|_| ())
 }
 
 /// JSON Schema of the workflow's parameters: strings, with defaults and choices.

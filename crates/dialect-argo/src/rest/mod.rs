@@ -3,10 +3,13 @@
 //! Objects (templates, cron workflows, bindings) are kept as the store's small objects; workflows
 //! are runs. Success is always 200: clients take nothing else for it.
 
+mod cron;
 mod objects;
 mod runs;
 mod select;
+mod start;
 mod stream;
+mod upkeep;
 mod workflows;
 
 use std::sync::Arc;
@@ -41,6 +44,8 @@ pub struct ArgoState {
     pub logs: LogStore,
     /// None: everybody may.
     pub check_token: Option<Arc<CheckToken>>,
+    /// Told of cron workflows; none: they do not fire.
+    pub schedules: Option<Arc<dyn Schedules>>,
 }
 
 impl std::fmt::Debug for ArgoState {
@@ -121,6 +126,8 @@ impl From<ViewError> for ArgoError {
     }
 }
 
+pub use cron::{NoSlot, Schedules, SlotStart};
+
 pub(crate) type Answer = Result<Body<Json>, ArgoError>;
 
 /// All routes, from `/api/v1` on: mount it under `/argo`, or at the root of a listener of its own.
@@ -128,6 +135,7 @@ pub fn router(state: ArgoState) -> Router {
     let api = Router::new()
         .merge(workflows::routes())
         .merge(objects::routes())
+        .merge(cron::routes())
         .route("/api/v1/info", get(info))
         .route("/api/v1/version", get(version))
         .route("/api/v1/userinfo", get(user_info))

@@ -2,7 +2,7 @@
 
 use axum::extract::{Path, Query, State};
 use axum::http::HeaderMap;
-use axum::routing::{get, post, put};
+use axum::routing::{get, post};
 use axum::{Json as Body, Router};
 use kobza_expr::argo_expr::{Env, Program, Value};
 use kobza_model::Json;
@@ -11,7 +11,7 @@ use kobza_store::{ObjectQuery, Write};
 use serde::Deserialize;
 use serde_json::{Map, json};
 
-use super::runs::Origin;
+use super::start::Origin;
 use super::{Answer, ArgoError, ArgoState, OBJECT, blocking, select};
 use crate::{Kind, Object};
 
@@ -35,7 +35,6 @@ pub(super) fn routes() -> Router<ArgoState> {
             "/api/v1/cron-workflows/{namespace}/{name}",
             get(get_cron).put(update_cron).delete(delete_cron),
         )
-        .route("/api/v1/cron-workflows/{namespace}/{name}/{action}", put(act_cron))
         .route("/api/v1/workflow-event-bindings/{namespace}", get(list_bindings))
         .route("/api/v1/events/{namespace}/{discriminator}", post(event))
         .route("/api/v1/events/{namespace}/", post(event_plain))
@@ -82,7 +81,12 @@ impl ArgoState {
         }
     }
 
-    fn object_of(&self, kind: Kind, namespace: &str, name: &str) -> Result<Json, ArgoError> {
+    pub(super) fn object_of(
+        &self,
+        kind: Kind,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Json, ArgoError> {
         let key = format!("{}/{name}", kind.as_str());
         self.store
             .object(OBJECT, namespace, &key)?
@@ -126,24 +130,42 @@ impl ArgoState {
                         Json::from(crate::values::seconds(kobza_runtime::wall_now()));
                 }
             }
+            if kind == Kind::CronWorkflow
+                && let Some(fields) = object.json.as_object_mut()
+            {
+                // Its status follows from what happened, whatever a client sends.
+                fields.shift_remove("status");
+            }
+            let metadata = &mut object.json["metadata"];
             if kind != Kind::ClusterWorkflowTemplate {
-                metadata["namespace"] = Json::from(space);
+                metadata["namespace"] = Json::from(space.as_str());
             }
             let before: u64 = there
                 .and_then(|t| t["metadata"]["resourceVersion"].as_str()?.parse().ok())
                 .unwrap_or(0);
             metadata["resourceVersion"] = Json::from((before + 1).to_string());
-            Ok(object.json)
+            let definition = match kind {
+                Kind::CronWorkflow => Some(state.cron_definition(&space, &object)?),
+                _ => None,
+            };
+            Ok((object.json, definition))
         })
         .await?;
+        let (object, definition) = object;
+        let (define, triggers) = definition.unzip();
         let write = Write::PutObject {
             kind: OBJECT,
             namespace: namespace.to_owned(),
             key: format!("{}/{name}", kind.as_str()),
             value: Some(object.clone()),
         };
-        self.handle.submit(Submission { commands: Vec::new(), writes: vec![write] }).await?;
-        Ok(object)
+        let writes = std::iter::once(write).chain(define).collect();
+        self.handle.submit(Submission { commands: Vec::new(), writes }).await?;
+        let Some(triggers) = triggers else { return Ok(object) };
+        let paused = object["spec"]["suspend"].as_bool().unwrap_or(false);
+        self.reschedule(namespace, &name, triggers, paused).await?;
+        let state = self.clone();
+        blocking(move || state.cron_shown(object)).await
     }
 }
 
@@ -182,7 +204,10 @@ async fn listed(state: ArgoState, kind: Kind, namespace: String, wanted: Wanted)
                 && select::labels_match(&wanted.labels, &metadata["labels"])
                     .map_err(ArgoError::invalid)?
             {
-                items.push(object);
+                items.push(match kind {
+                    Kind::CronWorkflow => state.cron_shown(object)?,
+                    _ => object,
+                });
             }
         }
         Ok(select::fields(json!({ "metadata": {}, "items": items }), &wanted.fields))
@@ -191,12 +216,23 @@ async fn listed(state: ArgoState, kind: Kind, namespace: String, wanted: Wanted)
 }
 
 async fn got(state: ArgoState, kind: Kind, namespace: String, name: String) -> Answer {
-    blocking(move || state.object_of(kind, &namespace, &name)).await.map(Body)
+    blocking(move || {
+        let object = state.object_of(kind, &namespace, &name)?;
+        match kind {
+            Kind::CronWorkflow => state.cron_shown(object),
+            _ => Ok(object),
+        }
+    })
+    .await
+    .map(Body)
 }
 
 async fn removed(state: ArgoState, kind: Kind, namespace: String, name: String) -> Answer {
     let (reading, space, wanted) = (state.clone(), namespace.clone(), name.clone());
     blocking(move || reading.object_of(kind, &space, &wanted)).await?;
+    if kind == Kind::CronWorkflow {
+        super::cron::removed(&state, &namespace, &name).await?;
+    }
     let key = format!("{}/{name}", kind.as_str());
     let write = Write::PutObject { kind: OBJECT, namespace, key, value: None };
     state.handle.submit(Submission { commands: Vec::new(), writes: vec![write] }).await?;
@@ -313,22 +349,6 @@ async fn update_cluster(
 
 async fn delete_cluster(State(state): State<ArgoState>, Path(name): Path<String>) -> Answer {
     removed(state, Kind::ClusterWorkflowTemplate, String::new(), name).await
-}
-
-async fn act_cron(
-    State(state): State<ArgoState>,
-    Path((namespace, name, action)): Path<(String, String, String)>,
-) -> Answer {
-    let suspend = match action.as_str() {
-        "suspend" => true,
-        "resume" => false,
-        other => return Err(ArgoError::not_found(format!("action {other:?}"))),
-    };
-    let (reading, space) = (state.clone(), namespace.clone());
-    let mut json = blocking(move || reading.object_of(Kind::CronWorkflow, &space, &name)).await?;
-    json["spec"]["suspend"] = Json::Bool(suspend);
-    let object = Object::from_json(json)?;
-    state.keep(&namespace, object, false).await.map(Body)
 }
 
 async fn list_bindings(State(state): State<ArgoState>, Path(namespace): Path<String>) -> Answer {

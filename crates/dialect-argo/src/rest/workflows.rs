@@ -9,11 +9,11 @@ use axum::{Json as Body, Router};
 use kobza_engine::{ClearOptions, Command, StopMode};
 use kobza_model::{Json, Outcome, RunId, RunState, TaskId, TaskRow, TaskState};
 use kobza_runtime::Submission;
-use kobza_store::{RunFilter, Write};
+use kobza_store::RunFilter;
 use serde::Deserialize;
 use serde_json::{Map, json};
 
-use super::runs::Origin;
+use super::start::Origin;
 use super::{Answer, ArgoError, ArgoState, OBJECT, blocking, select, stream};
 use crate::{Kind, Object};
 
@@ -232,6 +232,7 @@ async fn submit(
         trigger: None,
         dry: options["serverDryRun"].as_bool().unwrap_or(false)
             || options["dryRun"].as_bool().unwrap_or(false),
+        ..Origin::default()
     };
     state.create(&namespace, object, origin).await.map(Body)
 }
@@ -262,11 +263,7 @@ async fn delete(
         let _ended = state.handle.submit(stop).await;
         wait_for_end(&state, run).await;
     }
-    let name = crate::names::workflow_name(&image.run).to_owned();
-    let writes = vec![
-        Write::DeleteRun { run },
-        Write::PutObject { kind: OBJECT, namespace, key: format!("Run/{name}"), value: None },
-    ];
+    let writes = super::upkeep::removal(&image.run).into();
     state.handle.submit(Submission { commands: Vec::new(), writes }).await?;
     Ok(Body(json!({})))
 }

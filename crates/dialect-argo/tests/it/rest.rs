@@ -113,6 +113,7 @@ impl Server {
             views: store,
             logs: LogStore::new(folder.path().join("logs")),
             check_token: Some(Arc::new(|token| token == "good")),
+            schedules: None,
         };
         Self { router: router(state), handle, runtime: Some(runtime), _folder: folder }
     }

@@ -145,11 +145,15 @@ impl Settings {
         self.path("data").unwrap_or(Path::new(".kobza"))
     }
 
-    pub(crate) fn listen(&self) -> SocketAddr {
-        match self.value("listen") {
-            Some(Value::Address(address)) => *address,
-            _ => SocketAddr::from(([127, 0, 0, 1], 8470)),
+    pub(crate) fn address(&self, key: &str) -> Option<SocketAddr> {
+        match self.value(key) {
+            Some(Value::Address(address)) => Some(*address),
+            _ => None,
         }
+    }
+
+    pub(crate) fn listen(&self) -> SocketAddr {
+        self.address("listen").unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8470)))
     }
 
     pub(crate) fn slots(&self) -> u32 {

@@ -118,6 +118,25 @@ pub(crate) const SETTINGS: &[Setting] = &[
         default: None,
         help: "Settings of the Luigi scheduler: a `luigi.cfg`, or a TOML file",
     },
+    Setting {
+        key: "argo.listen",
+        flag: Some("argo-listen"),
+        variable: "KOBZA_ARGO_LISTEN",
+        form: Form::Address,
+        default: None,
+        help: "A second address, where Argo's API is at `/api/v1`: for clients that take only a \
+               host. Beside it the API is at `/argo` of the first",
+    },
+    Setting {
+        key: "argo.images",
+        flag: Some("argo-images"),
+        variable: "KOBZA_ARGO_IMAGES",
+        form: Form::List,
+        default: None,
+        help: "What container images of Argo workflows stand for: `NAME=FOLDER`, the unpacked \
+               root file system of an image by its name (with or without registry and tag), or \
+               `NAME=host`; the host's own commands when absent",
+    },
 ];
 
 /// Tables of the file that are no settings but rules of what goes out.
