@@ -376,8 +376,10 @@ async fn upcoming(
     let view = load(&state, &id).await?;
     let limit = asked.limit.unwrap_or(20).clamp(1, 500);
     let now = kobza_runtime::wall_now();
+    // A slot at the start itself is due.
+    let from = view.spec.start.map_or(now, |start| now.max(Timestamp(start.0 - 1)));
     let items: Vec<Value> = match &view.spec.kind {
-        TriggerKind::Schedule(schedule) => std::iter::successors(schedule.next_after(now), |at| {
+        TriggerKind::Schedule(schedule) => std::iter::successors(schedule.next_after(from), |at| {
             schedule.next_after(*at)
         })
         .take_while(|at| view.spec.end.is_none_or(|end| *at < end))

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::client::{self, Remote, RunsCommand};
 use crate::config::{ServerFlags, Settings};
 use crate::failure::Failure;
 
@@ -28,7 +29,7 @@ pub(crate) enum Command {
     },
     /// Start a server
     Server(ServerArgs),
-    /// List runs
+    /// List runs, and act on them
     Runs(RunsArgs),
     /// List the tasks of a run
     Tasks(TasksArgs),
@@ -36,6 +37,24 @@ pub(crate) enum Command {
     Logs(LogsArgs),
     /// Say what a task waits for, or why it ended as it did
     Why(WhyArgs),
+    /// Workflows of a server: list, show, store, start, pause
+    Workflows(client::WorkflowsArgs),
+    /// Backfills: preview, start, follow
+    Backfill(client::BackfillArgs),
+    /// Assets, their history and partitions
+    Assets(client::AssetsArgs),
+    /// Triggers: what starts runs, when next, and why it did or did not
+    Triggers(client::TriggersArgs),
+    /// Limits: capacities, who holds them, who waits
+    Limits(client::LimitsArgs),
+    /// Connections of tasks
+    Connections(client::ConnectionsArgs),
+    /// Variables of tasks
+    Variables(client::VariablesArgs),
+    /// People who may use the server
+    Users(client::UsersArgs),
+    /// Tokens of programs
+    Tokens(client::TokensArgs),
     /// Copy the store, also while a server works on it
     Backup(BackupArgs),
     /// Put a copy in place as the store
@@ -110,6 +129,32 @@ impl Place {
     }
 }
 
+/// Where to look: a server when one is named, else the store of a folder.
+#[derive(Debug, Args)]
+pub(crate) struct Look {
+    /// Folder of a store, to look at without a server [`data` of the file; KOBZA_DATA; default:
+    /// .kobza]
+    #[arg(long, global = true, conflicts_with = "server")]
+    pub(crate) data: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+}
+
+impl Look {
+    /// The server, if one is meant.
+    pub(crate) fn client(&self) -> Result<Option<client::Client>, Failure> {
+        let named = self.data.is_none() && client::is_named(&self.remote.settings()?);
+        if named { client::Client::new(&self.remote).map(Some) } else { Ok(None) }
+    }
+
+    pub(crate) fn folder(&self) -> Result<PathBuf, Failure> {
+        match &self.data {
+            Some(data) => Ok(data.clone()),
+            None => Ok(self.remote.settings()?.data().to_owned()),
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
     /// The workflow file (YAML, JSON, or a Python file of the SDK)
@@ -168,6 +213,8 @@ pub(crate) struct ServerArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct RunsArgs {
+    #[command(subcommand)]
+    pub(crate) command: Option<RunsCommand>,
     /// Only of this workflow
     #[arg(long)]
     pub(crate) workflow: Option<String>,
@@ -177,7 +224,7 @@ pub(crate) struct RunsArgs {
     #[arg(long, default_value_t = 20)]
     pub(crate) limit: u32,
     #[command(flatten)]
-    pub(crate) place: Place,
+    pub(crate) look: Look,
 }
 
 #[derive(Debug, Args)]
@@ -188,7 +235,7 @@ pub(crate) struct TasksArgs {
     #[arg(long)]
     pub(crate) state: Option<String>,
     #[command(flatten)]
-    pub(crate) place: Place,
+    pub(crate) look: Look,
 }
 
 #[derive(Debug, Args)]
@@ -201,8 +248,11 @@ pub(crate) struct LogsArgs {
     /// Index, for an instance of a mapped task
     #[arg(long)]
     pub(crate) index: Option<u32>,
+    /// Go on with what comes, until the attempt has ended
+    #[arg(short, long)]
+    pub(crate) follow: bool,
     #[command(flatten)]
-    pub(crate) place: Place,
+    pub(crate) look: Look,
 }
 
 #[derive(Debug, Args)]
@@ -212,7 +262,7 @@ pub(crate) struct WhyArgs {
     #[arg(long)]
     pub(crate) index: Option<u32>,
     #[command(flatten)]
-    pub(crate) place: Place,
+    pub(crate) look: Look,
 }
 
 #[derive(Debug, Args)]

@@ -1,19 +1,24 @@
-//! `kobza runs`, `tasks`, `logs` and `why`: looking at a local store, also while a server has it.
+//! `kobza runs`, `tasks`, `logs` and `why`: of a server when one is named, else from a local store,
+//! also while a server has it.
 
 use std::io::Write as _;
 use std::path::Path;
+use std::time::Duration;
 
 use kobza_model::{LaunchId, RunId, RunState, TaskId, TaskRow, TaskState};
 use kobza_store::{RunFilter, SqliteOptions, SqliteStore, TaskFilter, Views};
 use serde_json::json;
 
 use crate::cli::{LogsArgs, Output, RunsArgs, TasksArgs, WhyArgs};
+use crate::client;
 use crate::compose::log_store;
 use crate::failure::Failure;
 use crate::run::describe;
 
 /// Lines read at once.
 const PAGE: usize = 5000;
+/// How often a log that is followed is looked at.
+const LOOK: Duration = Duration::from_millis(200);
 
 fn open(data: &Path) -> Result<SqliteStore, Failure> {
     SqliteStore::open_read_only(data, SqliteOptions::default())
@@ -21,7 +26,13 @@ fn open(data: &Path) -> Result<SqliteStore, Failure> {
 }
 
 pub(crate) fn runs(args: RunsArgs) -> Result<(), Failure> {
-    let store = open(&args.place.data()?)?;
+    if let Some(command) = &args.command {
+        return client::act_on_run(&client::Client::new(&args.look.remote)?, command);
+    }
+    if let Some(client) = args.look.client()? {
+        return client::list_runs(&client, &args);
+    }
+    let store = open(&args.look.folder()?)?;
     let states = match &args.state {
         None => Vec::new(),
         Some(word) => {
@@ -30,7 +41,7 @@ pub(crate) fn runs(args: RunsArgs) -> Result<(), Failure> {
     };
     let filter = RunFilter { workflow: args.workflow, states, ..RunFilter::default() };
     let page = store.list_runs(&filter, None, args.limit)?;
-    if args.place.output == Output::Json {
+    if args.look.remote.output == Output::Json {
         let items: Vec<_> = page
             .items
             .iter()
@@ -65,7 +76,10 @@ fn newest(store: &SqliteStore) -> Result<RunId, Failure> {
 }
 
 pub(crate) fn tasks(args: TasksArgs) -> Result<(), Failure> {
-    let store = open(&args.place.data()?)?;
+    if let Some(client) = args.look.client()? {
+        return client::list_tasks(&client, &args);
+    }
+    let store = open(&args.look.folder()?)?;
     let run = match &args.run {
         Some(text) => text.parse()?,
         None => newest(&store)?,
@@ -85,7 +99,7 @@ pub(crate) fn tasks(args: TasksArgs) -> Result<(), Failure> {
     loop {
         let page = store.list_tasks(run, &filter, cursor.as_deref(), 1000)?;
         for task in page.items {
-            if args.place.output == Output::Json {
+            if args.look.remote.output == Output::Json {
                 items.push(json!({"id": TaskId { run, task: task.task }.to_string(), "name": task.name, "map_index": task.index, "state": task.state, "attempt": task.attempt, "message": task.message, "started_at": task.started_at, "ended_at": task.ended_at}));
             } else {
                 crate::out::show!("{:<6} {}", task.task.0, describe(&task));
@@ -96,7 +110,7 @@ pub(crate) fn tasks(args: TasksArgs) -> Result<(), Failure> {
             break;
         }
     }
-    if args.place.output == Output::Json {
+    if args.look.remote.output == Output::Json {
         crate::out::show!("{}", serde_json::to_string_pretty(&items)?);
     }
     Ok(())
@@ -122,8 +136,17 @@ fn find(store: &SqliteStore, text: &str, index: Option<u32>) -> Result<TaskRow, 
     })
 }
 
+/// Whether nothing more comes from the launch that this row shows.
+fn has_ended(store: &SqliteStore, task: &TaskRow) -> Result<bool, Failure> {
+    let now = store.get_task(TaskId { run: task.run, task: task.task })?;
+    Ok(now.is_none_or(|now| now.launch != task.launch || now.state.is_finished()))
+}
+
 pub(crate) fn logs(args: LogsArgs) -> Result<(), Failure> {
-    let store = open(&args.place.data()?)?;
+    if let Some(client) = args.look.client()? {
+        return client::log(&client, &args);
+    }
+    let store = open(&args.look.folder()?)?;
     let task = find(&store, &args.task, args.index)?;
     let id = TaskId { run: task.run, task: task.task };
     let launch = match args.attempt {
@@ -137,17 +160,31 @@ pub(crate) fn logs(args: LogsArgs) -> Result<(), Failure> {
             .ok_or_else(|| Failure::new(format!("task {id} has no attempt {attempt}")))?,
     };
     let mut reader =
-        log_store(&args.place.data()?).reader(LaunchId { run: task.run, task: task.task, launch });
+        log_store(&args.look.folder()?).reader(LaunchId { run: task.run, task: task.task, launch });
     let mut out = std::io::stdout().lock();
     let mut from = 0;
     loop {
-        let page = reader.lines(from, PAGE)?;
+        // Whether it has ended is asked first: what was written before is then surely read.
+        let ended = !args.follow || has_ended(&store, &task)?;
+        let page = match reader.lines(from, PAGE) {
+            Ok(page) => page,
+            // It has not said anything yet.
+            Err(error) if !ended && error.kind() == std::io::ErrorKind::NotFound => {
+                std::thread::sleep(LOOK);
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
         if page.lines.is_empty() {
-            return Ok(());
+            if ended {
+                return Ok(());
+            }
+            std::thread::sleep(LOOK);
+            continue;
         }
         from += page.lines.len() as u64;
         for line in page.lines {
-            let written = if args.place.output == Output::Json {
+            let written = if args.look.remote.output == Output::Json {
                 writeln!(out, "{}", json!({"at": line.time, "text": line.text()}))
             } else {
                 out.write_all(&line.bytes)
@@ -163,7 +200,10 @@ pub(crate) fn logs(args: LogsArgs) -> Result<(), Failure> {
 }
 
 pub(crate) fn why(args: WhyArgs) -> Result<(), Failure> {
-    let store = open(&args.place.data()?)?;
+    if let Some(client) = args.look.client()? {
+        return client::why(&client, &args);
+    }
+    let store = open(&args.look.folder()?)?;
     let task = find(&store, &args.task, args.index)?;
     let id = TaskId { run: task.run, task: task.task };
     let reasons = if task.state.is_finished() {
@@ -174,7 +214,7 @@ pub(crate) fn why(args: WhyArgs) -> Result<(), Failure> {
     } else {
         waiting(&store, id)?
     };
-    if args.place.output == Output::Json {
+    if args.look.remote.output == Output::Json {
         crate::out::show!(
             "{}",
             serde_json::to_string_pretty(

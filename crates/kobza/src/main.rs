@@ -3,6 +3,7 @@
 mod argo;
 mod check;
 mod cli;
+mod client;
 mod compose;
 mod config;
 mod doctor;
@@ -48,6 +49,15 @@ fn main() -> ExitCode {
         Command::Tasks(args) => failure::exit(look::tasks(args)),
         Command::Logs(args) => failure::exit(look::logs(args)),
         Command::Why(args) => failure::exit(look::why(args)),
+        Command::Workflows(args) => failure::exit(client::workflows(args)),
+        Command::Backfill(args) => failure::exit(client::backfill(args)),
+        Command::Assets(args) => failure::exit(client::assets(args)),
+        Command::Triggers(args) => failure::exit(client::triggers(args)),
+        Command::Limits(args) => failure::exit(client::limits(args)),
+        Command::Connections(args) => failure::exit(client::connections(args)),
+        Command::Variables(args) => failure::exit(client::variables(args)),
+        Command::Users(args) => failure::exit(client::users(args)),
+        Command::Tokens(args) => failure::exit(client::tokens(args)),
         Command::Backup(args) => failure::exit(upkeep::backup(args)),
         Command::Restore(args) => failure::exit(upkeep::restore(args)),
         Command::Doctor(args) => failure::exit(doctor::doctor(args)),

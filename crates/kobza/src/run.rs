@@ -36,14 +36,20 @@ fn params(args: &RunArgs) -> Result<Json, Failure> {
             Err(error) => return Err(Failure::new(format!("--params-json: {error}"))),
         },
     };
-    for pair in &args.params {
-        let (name, value) = pair.split_once('=').ok_or_else(|| {
-            Failure::hint(format!("parameter {pair:?} has no value"), "write it as name=value")
+    all.extend(pairs(&args.params)?);
+    Ok(Json::Object(all))
+}
+
+/// `name=value` pairs; a value is JSON, or else a text.
+pub(crate) fn pairs(texts: &[String]) -> Result<serde_json::Map<String, Json>, Failure> {
+    let pair = |text: &String| {
+        let (name, value) = text.split_once('=').ok_or_else(|| {
+            Failure::hint(format!("{text:?} has no value"), "write it as name=value")
         })?;
         let value = serde_json::from_str(value).unwrap_or_else(|_| Json::from(value));
-        all.insert(name.to_owned(), value);
-    }
-    Ok(Json::Object(all))
+        Ok((name.to_owned(), value))
+    };
+    texts.iter().map(pair).collect()
 }
 
 fn time(text: Option<&String>) -> Result<Option<Timestamp>, Failure> {

@@ -3,23 +3,26 @@
 use clap::{Arg, ArgMatches, Args, Command, Error, FromArgMatches};
 
 use super::Given;
-use super::table::SETTINGS;
+use super::table::{Program, SETTINGS, Setting};
 
 /// One flag for each setting that has one.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ServerFlags(pub(crate) Given);
 
+fn own() -> impl Iterator<Item = &'static Setting> {
+    SETTINGS.iter().filter(|setting| setting.of == Program::Server)
+}
+
 impl Args for ServerFlags {
     fn augment_args(mut command: Command) -> Command {
-        for setting in SETTINGS {
-            let Some(flag) = setting.flag else { continue };
+        for setting in own() {
             let default =
                 setting.default.map(|text| format!("; default: {text}")).unwrap_or_default();
             let help = format!(
                 "{} [`{}` of the file; {}{default}]",
                 setting.help, setting.key, setting.variable
             );
-            let arg = Arg::new(setting.key).long(flag).value_name("VALUE").help(help);
+            let arg = Arg::new(setting.key).long(setting.flag).value_name("VALUE").help(help);
             command = command.arg(arg);
         }
         command
@@ -32,11 +35,10 @@ impl Args for ServerFlags {
 
 impl FromArgMatches for ServerFlags {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
-        let given =
-            SETTINGS.iter().filter(|setting| setting.flag.is_some()).filter_map(|setting| {
-                let text = matches.get_one::<String>(setting.key)?;
-                Some((setting.key, text.clone()))
-            });
+        let given = own().filter_map(|setting| {
+            let text = matches.get_one::<String>(setting.key)?;
+            Some((setting.key, text.clone()))
+        });
         Ok(Self(given.collect()))
     }
 

@@ -82,8 +82,9 @@ impl Settings {
             };
             let flag = flags.iter().find(|(key, _)| *key == setting.key);
             let variable = environment(setting.variable).filter(|text| !text.is_empty());
-            let found = if let (Some((_, text)), Some(flag)) = (flag, setting.flag) {
-                Some((typed(text, &format_args!("--{flag}"))?, Source::Flag(flag)))
+            let found = if let Some((_, text)) = flag {
+                let source = Source::Flag(setting.flag);
+                Some((typed(text, &source)?, source))
             } else if let Some(text) = variable {
                 let source = Source::Environment(setting.variable);
                 Some((typed(&text, &setting.variable)?, source))
@@ -272,7 +273,7 @@ mod tests {
             for other in &SETTINGS[..at] {
                 assert_ne!(setting.key, other.key);
                 assert_ne!(setting.variable, other.variable);
-                assert!(setting.flag.is_none() || setting.flag != other.flag);
+                assert_ne!(setting.flag, other.flag);
             }
             if let Some(default) = setting.default {
                 assert!(Value::from_text(setting.form, default).is_ok(), "{}", setting.key);
@@ -287,7 +288,7 @@ mod tests {
             let row = page.lines().find(|line| line.starts_with(&format!("| `{}` |", setting.key)));
             let row = row.unwrap_or_else(|| panic!("no row for {}", setting.key));
             assert!(row.contains(&format!("`{}`", setting.variable)), "{row}");
-            assert!(setting.flag.is_none_or(|f| row.contains(&format!("`--{f}"))), "{row}");
+            assert!(row.contains(&format!("`--{}`", setting.flag)), "{row}");
         }
     }
 }

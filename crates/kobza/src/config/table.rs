@@ -20,13 +20,24 @@ pub(crate) enum Form {
     Url,
 }
 
+/// Who takes a setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Program {
+    /// `kobza server`.
+    Server,
+    /// The commands that ask a server.
+    Client,
+}
+
 /// One setting.
 #[derive(Debug)]
 pub(crate) struct Setting {
     /// Its place in the file.
     pub(crate) key: &'static str,
-    /// Its flag, without hyphens; none: it has no flag of the server.
-    pub(crate) flag: Option<&'static str>,
+    /// Its flag, without hyphens.
+    pub(crate) flag: &'static str,
+    /// Whose flag that is.
+    pub(crate) of: Program,
     pub(crate) variable: &'static str,
     pub(crate) form: Form,
     /// As it would be written; none: absent.
@@ -37,7 +48,8 @@ pub(crate) struct Setting {
 pub(crate) const SETTINGS: &[Setting] = &[
     Setting {
         key: "data",
-        flag: Some("data"),
+        flag: "data",
+        of: Program::Server,
         variable: "KOBZA_DATA",
         form: Form::Path,
         default: Some(".kobza"),
@@ -45,7 +57,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "store",
-        flag: Some("store"),
+        flag: "store",
+        of: Program::Server,
         variable: "KOBZA_STORE",
         form: Form::Url,
         default: None,
@@ -55,7 +68,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "listen",
-        flag: Some("listen"),
+        flag: "listen",
+        of: Program::Server,
         variable: "KOBZA_LISTEN",
         form: Form::Address,
         default: Some("127.0.0.1:8470"),
@@ -63,7 +77,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "hosts",
-        flag: Some("hosts"),
+        flag: "hosts",
+        of: Program::Server,
         variable: "KOBZA_HOSTS",
         form: Form::List,
         default: None,
@@ -72,7 +87,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "workflows",
-        flag: Some("workflows"),
+        flag: "workflows",
+        of: Program::Server,
         variable: "KOBZA_WORKFLOWS",
         form: Form::Path,
         default: None,
@@ -80,7 +96,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "slots",
-        flag: Some("slots"),
+        flag: "slots",
+        of: Program::Server,
         variable: "KOBZA_SLOTS",
         form: Form::Number(1, 100_000),
         default: Some("64"),
@@ -88,7 +105,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "keep",
-        flag: Some("keep"),
+        flag: "keep",
+        of: Program::Server,
         variable: "KOBZA_KEEP",
         form: Form::Duration,
         default: None,
@@ -96,7 +114,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "log.format",
-        flag: Some("log-format"),
+        flag: "log-format",
+        of: Program::Server,
         variable: "KOBZA_LOG_FORMAT",
         form: Form::Choice(&["text", "json"]),
         default: Some("text"),
@@ -104,7 +123,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "log.filter",
-        flag: Some("log"),
+        flag: "log",
+        of: Program::Server,
         variable: "KOBZA_LOG",
         form: Form::Text,
         default: Some("info"),
@@ -112,7 +132,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "luigi.config",
-        flag: Some("luigi-config"),
+        flag: "luigi-config",
+        of: Program::Server,
         variable: "KOBZA_LUIGI_CONFIG",
         form: Form::Path,
         default: None,
@@ -120,7 +141,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "argo.listen",
-        flag: Some("argo-listen"),
+        flag: "argo-listen",
+        of: Program::Server,
         variable: "KOBZA_ARGO_LISTEN",
         form: Form::Address,
         default: None,
@@ -129,13 +151,32 @@ pub(crate) const SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "argo.images",
-        flag: Some("argo-images"),
+        flag: "argo-images",
+        of: Program::Server,
         variable: "KOBZA_ARGO_IMAGES",
         form: Form::List,
         default: None,
         help: "What container images of Argo workflows stand for: `NAME=FOLDER`, the unpacked \
                root file system of an image by its name (with or without registry and tag), or \
                `NAME=host`; the host's own commands when absent",
+    },
+    Setting {
+        key: "client.server",
+        flag: "server",
+        of: Program::Client,
+        variable: "KOBZA_SERVER",
+        form: Form::Text,
+        default: None,
+        help: "The server that commands ask",
+    },
+    Setting {
+        key: "client.token_file",
+        flag: "token-file",
+        of: Program::Client,
+        variable: "KOBZA_TOKEN_FILE",
+        form: Form::Path,
+        default: None,
+        help: "A file with the token that commands give; KOBZA_TOKEN holds one itself",
     },
 ];
 

@@ -5,6 +5,7 @@
 mod asks;
 mod bad_input;
 mod bad_triggers;
+mod client;
 mod clock;
 mod disk_full;
 mod docs;
