@@ -210,7 +210,7 @@ impl Upkeep {
     }
 
     async fn delete(&self, runs: Vec<RunRow>, more: Option<Write>) -> Result<(), ArgoError> {
-        let writes = runs.iter().flat_map(|run| removal(run)).chain(more).collect();
+        let writes = runs.iter().flat_map(removal).chain(more).collect();
         self.state.handle.submit(Submission { commands: Vec::new(), writes }).await?;
         remove_logs(&self.state.logs, &runs);
         Ok(())
