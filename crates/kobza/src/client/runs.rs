@@ -6,7 +6,7 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::{Client, escape};
-use crate::cli::{Output, RunsArgs};
+use crate::cli::RunsArgs;
 use crate::failure::Failure;
 
 /// How often the end of a run is asked for.
@@ -57,11 +57,7 @@ pub(crate) fn list(client: &Client, args: &RunsArgs) -> Result<(), Failure> {
 
 /// The newest run of the namespace.
 pub(crate) fn newest(client: &Client) -> Result<String, Failure> {
-    let items = client.list("/runs", &[("namespace", &client.namespace)], 1);
-    let items = match items {
-        Ok(items) => items,
-        Err(error) => return Err(error),
-    };
+    let items = client.list("/runs", &[("namespace", &client.namespace)], 1)?;
     items
         .first()
         .and_then(|run| run["id"].as_str().map(str::to_owned))
@@ -119,9 +115,6 @@ pub(super) fn wait(client: &Client, run: &str) -> Result<(), Failure> {
             let message = detail["message"].as_str().map(|m| format!(": {m}")).unwrap_or_default();
             client.done(&detail, &format!("{run} {state}{message}"))?;
             return if state == "succeeded" { Ok(()) } else { Err(Failure::Run) };
-        }
-        if client.output == Output::Text {
-            tracing::trace!(state, "waiting");
         }
         std::thread::sleep(LOOK);
     }
