@@ -16,6 +16,8 @@ package) at the host. It has:
 * ``run(task) -> outputs``: makes the call. ``task`` is the description that the host sent (see
   ``worker``), with whatever the system put into ``context``; the outputs are a dictionary of JSON
   values, those that begin with ``$`` for the control plane. An exception fails the task.
+* ``load(entry) -> module``, if it wants: called once in the parent in the place of ``loading.load``,
+  with the task's field ``load``.
 * ``prepare(modules)``, if it wants: called once in the parent, after the imports, with the modules
   that were loaded. It does ahead what every worker would do anew.
 * ``rehearsal() -> task``, if it wants: a task without effects, run a few times in the parent, so that

@@ -173,7 +173,8 @@ def _imports(message: dict[str, Any]) -> dict[str, Any]:
     try:
         name = message.get("adapter")
         adapter = importlib.import_module(name) if name else None
-        loaded = [loading.load(entry) for entry in message.get("load") or []]
+        load = getattr(adapter, "load", loading.load)
+        loaded = [load(entry) for entry in message.get("load") or []]
         if hasattr(adapter, "prepare"):
             adapter.prepare(loaded)
         if hasattr(adapter, "rehearsal"):

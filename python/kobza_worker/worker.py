@@ -2,7 +2,8 @@
 
 Frames from the host:
 
-``{"op": "run", "task": {...}}`` with two descriptors, the task's standard output and error.
+``{"op": "run", "task": {...}}`` with two descriptors, the task's standard output and error; further
+ones become the field ``channels``, for an adapter whose tasks speak a protocol of their own.
 A task's fields (all but ``function`` may be absent):
 
 ============== =====================================================================================
@@ -111,7 +112,7 @@ def serve(channel: Channel, tasks: int) -> int:
             continue
         if operation == "answer":
             continue  # The task that asked has ended.
-        if operation != "run" or len(fds) != 2 or not isinstance(message.get("task"), dict):
+        if operation != "run" or len(fds) < 2 or not isinstance(message.get("task"), dict):
             os.write(2, f"worker: unexpected frame {operation!r}\n".encode())
             return 70
         left -= 1
@@ -129,7 +130,9 @@ def _start(message: dict[str, Any]) -> None:
 
 def _run(channel: Channel, task: dict[str, Any], fds: list[int], last: bool, single: bool) -> int:
     """Runs one task. Returns its exit code, or -1 when the worker must not take another one."""
-    out, err = fds
+    out, err, *channels = fds
+    if channels:
+        task["channels"] = channels
     os.dup2(out, 1)
     os.dup2(err, 2)
     os.close(out)

@@ -1,21 +1,30 @@
 //! Airflow: its DAGs, as its own packages serialise them, on Kobza's engine.
 //!
 //! The pure half reads a serialised DAG ([`dag`]), compiles it to the engine's forms ([`compile`])
-//! and answers the engine's questions ([`AirflowDialect`]).
+//! and answers the engine's questions ([`AirflowDialect`]). Tasks run in the stock task runner: how it
+//! is told what to run ([`launch`]), how the shim supervises it ([`task`]), what answers its questions
+//! ([`desk`]) and what wakes those that wait ([`triggerer`]).
 
 pub mod compile;
 pub mod dag;
 mod decide;
+pub mod desk;
+pub mod ids;
+mod launch;
 mod past;
 pub mod retry;
 pub mod rules;
+pub mod start;
 pub mod states;
+pub mod task;
 pub mod timetable;
+pub mod triggerer;
 
 use kobza_engine::{Decision, Launch, Question};
 use kobza_runtime::{Dialect, ExecutorName, Facts, LaunchSpec};
 
 pub use compile::{Bundle, Compiled, compile, conf, task_limit};
+pub use launch::{ADAPTER, Origin, Place, WAITERS, dag_run, environment, max_tries, run_id};
 pub use past::PAST;
 
 /// The dialect as the runtime calls it.
@@ -33,9 +42,9 @@ impl Dialect for AirflowDialect {
 
     fn launch(
         &self,
-        _launch: &Launch,
-        _facts: &dyn Facts,
+        launch: &Launch,
+        facts: &dyn Facts,
     ) -> Result<(ExecutorName, LaunchSpec), String> {
-        Err("tasks of Airflow are not run yet".to_owned())
+        launch::launch(launch, facts)
     }
 }

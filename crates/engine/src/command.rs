@@ -162,10 +162,12 @@ pub enum ReportBody {
     Suspended { carry: Json },
     /// Its body disappeared, and that is certain: nothing of it runs any more.
     Lost { message: String },
-    /// Outputs before the end.
+    /// Outputs before the end, or after it while no newer launch has the task.
     Outputs(Vec<(String, Json)>),
     /// New tasks from a running task.
     AddTasks(Vec<NewTask>),
+    /// Data that a running task has published, beside what its node declares to produce.
+    Published { asset: String, partition: Option<String>, metadata: String },
     /// An event to record.
     Note { word: String, detail: String },
 }

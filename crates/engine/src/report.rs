@@ -20,7 +20,8 @@ impl Engine {
         let id = report.launch.task_id();
         let (cx, run, no) = self.with_task(id)?;
         let task = run.task(no);
-        if task.launch != launch || !task.state.is_launched() {
+        let late = matches!(report.body, ReportBody::Outputs(_));
+        if task.launch != launch || !(task.state.is_launched() || late) {
             return Err(Refusal::Stale);
         }
         cx.apply_report(run, no, report);
@@ -166,6 +167,10 @@ impl Cx {
                 }
             }
             ReportBody::AddTasks(tasks) => self.add_to_task(run, no, tasks),
+            ReportBody::Published { asset, partition, metadata } => {
+                let kind = EventKind::Materialized { asset, partition, metadata };
+                self.event(id, Some(no), kind);
+            }
             ReportBody::Note { word, detail } => self.note(run, Some(no), word, detail),
         }
     }

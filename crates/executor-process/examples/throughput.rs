@@ -18,6 +18,10 @@ const WINDOW: u32 = 64;
 struct Ends(Mutex<Sender<Report>>);
 
 impl ReportSink for Ends {
+    fn engine_time(&self, wall: kobza_model::Timestamp) -> kobza_model::EngineTime {
+        kobza_model::EngineTime(wall.0)
+    }
+
     fn report(&self, report: Report, on_durable: Box<dyn FnOnce() + Send>) {
         on_durable();
         if let (Ok(sender), false) = (self.0.lock(), matches!(report.body, ReportBody::Started)) {

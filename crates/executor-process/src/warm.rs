@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use kobza_model::{Cause, Json};
-use kobza_runtime::{Answer, LaunchSpec};
+use kobza_runtime::{Answer, LaunchSpec, Said};
 
 /// Starts bodies on behalf of the shim. No method may block.
 ///
@@ -26,6 +26,10 @@ pub trait Warm {
 
     /// Tells a body what it has asked for ([`WarmEvent::Asked`]).
     fn answer(&mut self, ticket: u64, number: u64, answer: &Answer);
+
+    /// The process of a body has ended, with this code or by a signal, and was reaped: what it said
+    /// before comes by the next [`Self::poll`].
+    fn exited(&mut self, ticket: u64, exit: Option<i32>);
 
     /// Does what is due.
     fn poll(&mut self) -> Vec<WarmEvent>;
@@ -68,6 +72,14 @@ pub enum WarmEvent {
     Asked { ticket: u64, number: u64, body: Json },
     /// The body has ended, though its process has not: that takes another body next.
     Ended { ticket: u64, exit_code: i32 },
+    /// Whole lines for the body's log.
+    Logged { ticket: u64, lines: Vec<u8> },
+    /// Values that are masked from now on.
+    Masked { ticket: u64, secrets: Vec<String> },
+    /// What the body says of itself, in a protocol of its own.
+    Said { ticket: u64, said: Said },
+    /// It does not speak its protocol, and must not go on.
+    Nonsense { ticket: u64, message: String },
     /// There is no process. `log` goes to the task's log.
     Refused { ticket: u64, cause: Cause, message: String, log: String },
 }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use kobza_blobs::LogSummary;
 use kobza_engine::KillReason;
 use kobza_model::{Cause, Json, LaunchId, Outcome, Timestamp};
-use kobza_runtime::{Answer, LaunchSpec};
+use kobza_runtime::{Answer, LaunchSpec, Said};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -123,6 +123,19 @@ impl Event {
 pub(crate) enum EventBody {
     Started { pid: u32 },
     Finished(Box<Finished>),
+    /// What a body says of itself, in a protocol of its own.
+    Said(Said),
+}
+
+impl EventBody {
+    /// Whether the launch is over with it.
+    pub(crate) fn is_last(&self) -> bool {
+        match self {
+            Self::Started { .. } => false,
+            Self::Finished(_) => true,
+            Self::Said(said) => said.is_last(),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,4 +1,4 @@
-//! The Python packages `kobza` (SDK) and `kobza_worker`, carried by this binary.
+//! The Python packages `kobza` (SDK), `kobza_airflow` and `kobza_worker`, carried by this binary.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -27,6 +27,10 @@ const FILES: &[(&str, &str)] = &[
     ("kobza/triggers.py", include_str!("../../../python/kobza/triggers.py")),
     ("kobza/values.py", include_str!("../../../python/kobza/values.py")),
     ("kobza/workflow.py", include_str!("../../../python/kobza/workflow.py")),
+    ("kobza_airflow/__init__.py", include_str!("../../../python/kobza_airflow/__init__.py")),
+    ("kobza_airflow/parse.py", include_str!("../../../python/kobza_airflow/parse.py")),
+    ("kobza_airflow/runner.py", include_str!("../../../python/kobza_airflow/runner.py")),
+    ("kobza_airflow/trigger.py", include_str!("../../../python/kobza_airflow/trigger.py")),
     ("kobza_worker/__init__.py", include_str!("../../../python/kobza_worker/__init__.py")),
     ("kobza_worker/__main__.py", include_str!("../../../python/kobza_worker/__main__.py")),
     ("kobza_worker/asking.py", include_str!("../../../python/kobza_worker/asking.py")),
@@ -88,7 +92,7 @@ mod tests {
     fn every_source_file_is_carried() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../python");
         let mut found = Vec::new();
-        for package in ["kobza", "kobza_worker"] {
+        for package in ["kobza", "kobza_airflow", "kobza_worker"] {
             for entry in fs::read_dir(root.join(package)).unwrap() {
                 let name = entry.unwrap().file_name().into_string().unwrap();
                 if name.ends_with(".py") || name == "py.typed" {

@@ -38,6 +38,9 @@ pub struct PythonTask {
     pub fallback: Option<String>,
     /// The function judges something: it fails when it returns false.
     pub check: bool,
+    /// What a parent must have loaded, for an adapter that has a `load` of its own; else the
+    /// function's file or module.
+    pub load: Json,
     /// What must be installed: a file's path, or requirements.
     pub requirements: Option<Listed>,
     pub mode: Mode,
@@ -117,6 +120,9 @@ impl PythonTask {
 
     /// What a parent must import to have this function.
     pub(crate) fn load(&self) -> Json {
+        if !self.load.is_null() {
+            return self.load.clone();
+        }
         match &self.file {
             Some(file) => json!({"file": file}),
             None => {

@@ -78,6 +78,10 @@ struct Sink {
 }
 
 impl ReportSink for Sink {
+    fn engine_time(&self, wall: kobza_model::Timestamp) -> kobza_model::EngineTime {
+        kobza_model::EngineTime(wall.0)
+    }
+
     fn report(&self, report: Report, on_durable: Box<dyn FnOnce() + Send>) {
         self.reports.lock().unwrap().push(report);
         self.changed.notify_all();

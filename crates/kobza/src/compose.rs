@@ -14,6 +14,7 @@ use kobza_model::{Json, LimitRow, Workflow};
 use kobza_runtime::{Dialect, Executor, Handle, Runtime, RuntimeOptions, channel};
 use kobza_store::{SqliteOptions, SqliteStore, Store, Views};
 
+use crate::airflow_desk::{self, Reception, Waiters};
 use crate::failure::Failure;
 
 /// A whole store.
@@ -28,6 +29,9 @@ pub(crate) struct Host {
     pub(crate) logs: LogStore,
     pub(crate) vault: Arc<Vault>,
     runtime: Runtime,
+    /// What Airflow's tasks ask, and what wakes them.
+    pub(crate) desk: Arc<kobza_dialect_airflow::desk::Desk>,
+    _triggerer: kobza_dialect_airflow::triggerer::Triggerer,
     _executor: Arc<ProcessExecutor>,
 }
 
@@ -107,17 +111,19 @@ impl Host {
         let (lookup_vault, lookup_store) = (vault.clone(), store.clone());
         let own_values = options.values_from_environment;
         let (handle, inbox) = channel();
+        let desk = airflow_desk::desk(&handle, &store, &vault);
         let executor = ProcessExecutor::start(
             ProcessOptions {
-                data_dir: data,
+                data_dir: data.clone(),
                 shim_command: vec![exe.clone(), "shim".to_owned()],
                 logs: logs.clone(),
             },
-            Arc::new(handle.clone()),
+            Arc::new(Reception::new(handle.clone(), store.clone(), &desk)?),
         )?;
         let executor = Arc::new(executor);
         let mut executors: BTreeMap<&'static str, Arc<dyn Executor>> = BTreeMap::new();
         executors.insert("process", executor.clone());
+        executors.insert(kobza_dialect_airflow::WAITERS, Arc::new(Waiters::start(handle.clone())?));
         executors.insert("wait", Arc::new(WaitExecutor::start(handle.clone())?));
         let check: Arc<CheckParams> = Arc::new(|workflow: &Workflow, given| {
             Dialects.params(workflow, given).map_err(|problems| {
@@ -154,7 +160,17 @@ impl Host {
             inbox,
             executors,
         )?;
-        Ok(Self { handle, store, logs, vault, runtime, _executor: executor })
+        let triggerer = airflow_desk::triggerer(desk.clone(), &data)?;
+        Ok(Self {
+            handle,
+            store,
+            logs,
+            vault,
+            runtime,
+            desk,
+            _triggerer: triggerer,
+            _executor: executor,
+        })
     }
 
     /// Whether the loop has ended by itself: it lost its store.

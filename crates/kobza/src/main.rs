@@ -1,5 +1,6 @@
 //! The `kobza` binary: command line, local runs, server.
 
+mod airflow_desk;
 mod argo;
 mod check;
 mod cli;
@@ -31,7 +32,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.command {
         Command::Shim { args } => {
-            kobza_executor_process::shim_main_with(args, Some(kobza_executor_python::Pool::make))
+            kobza_executor_process::shim_main_with(args, Some(airflow_desk::make_warm))
         }
         Command::ExecSql => kobza_executor_process::exec_sql_main(),
         Command::ExecHttp => kobza_executor_process::exec_http_main(),

@@ -1,9 +1,10 @@
 //! How everybody else talks to the loop.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use kobza_engine::{Command, Engine, Refusal, Reply, Report};
-use kobza_model::{Event, Now};
+use kobza_model::{EngineTime, Event, Now, Timestamp};
 use kobza_store::Write;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
@@ -168,6 +169,11 @@ impl ReportSink for Handle {
     fn report(&self, report: Report, on_durable: Box<dyn FnOnce() + Send>) {
         // When the loop has stopped, the report stays in the executor's spool.
         let _stopped = self.inbox.blocking_send(Message::Report { report, on_durable });
+    }
+
+    fn engine_time(&self, wall: Timestamp) -> EngineTime {
+        let offset = self.metrics.clock_offset.load(Ordering::Relaxed);
+        EngineTime(wall.0.saturating_sub(offset))
     }
 
     fn ask(&self, ask: Ask, on_answer: Box<dyn FnOnce(Answer) + Send>) {

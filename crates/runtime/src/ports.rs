@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kobza_engine::{Decision, KillReason, Launch, MachineFactory, Question, Report};
-use kobza_model::{Json, LaunchId, NodeNo, RunRow, ScopeNo, ScopeRow, TaskNo, TaskRow, Workflow};
+use kobza_model::{EngineTime, Json, LaunchId, NodeNo, RunRow, ScopeNo, ScopeRow, TaskNo, TaskRow, Timestamp, Workflow};
 
 /// Runs bodies of tasks. Methods are called from the runtime's one thread: they must not block.
 pub trait Executor: Send + Sync {
@@ -24,6 +24,9 @@ pub trait Executor: Send + Sync {
 /// the executor may forget what it spooled.
 pub trait ReportSink: Send + Sync {
     fn report(&self, report: Report, on_durable: Box<dyn FnOnce() + Send>);
+
+    /// An instant of wall time in engine time, as of now.
+    fn engine_time(&self, wall: Timestamp) -> EngineTime;
 
     /// A running body asks something ([`Dialect::ask`]). `on_answer` is called when there is an
     /// answer, or dropped when there will be none: then the executor asks again later. A sink
@@ -153,7 +156,7 @@ pub type ExecutorName = &'static str;
 pub trait Facts {
     fn run(&self) -> &RunRow;
     fn workflow(&self) -> &Arc<Workflow>;
-    fn now(&self) -> kobza_model::Timestamp;
+    fn now(&self) -> Timestamp;
     fn scope(&self, scope: ScopeNo) -> Option<ScopeRow>;
     /// Row of a task as the engine has it now.
     fn task(&self, task: TaskNo) -> Option<TaskRow>;
@@ -173,5 +176,5 @@ pub trait Facts {
     /// A value of the namespace: `variable`, `connection`, `secret`, `configmap`, by name.
     fn lookup(&self, kind: &str, name: &str) -> Option<Arc<Json>>;
     /// A cached result by key, with when it was made.
-    fn cached(&self, key: &str) -> Option<(kobza_model::Timestamp, Vec<(String, Json)>)>;
+    fn cached(&self, key: &str) -> Option<(Timestamp, Vec<(String, Json)>)>;
 }

@@ -7,15 +7,16 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::{Duration, Instant};
 
-use kobza_engine::{KillReason, NewTask, Report, ReportBody};
-use kobza_model::{Cause, LaunchId, Outcome, TaskState};
+use kobza_engine::{KillReason, Report, ReportBody};
+use kobza_model::{Cause, LaunchId, Outcome};
 use kobza_runtime::{Answer, Ask, LaunchSpec, ReportSink};
 
 use super::ProcessOptions;
 use super::link::{Incoming, Link, is_dead, shim_id};
+use super::deliver::{deliver, draw};
 use super::recovery::{Remains, lose};
 use crate::clock::wall_now;
-use crate::wire::{Event, EventBody, Finished, FromShim, LaunchCommand, ToShim, encode};
+use crate::wire::{FromShim, LaunchCommand, ToShim, encode};
 
 /// How long a shim that closed its connection may hold its lock before it is ended by force.
 const CLOSING_PATIENCE: Duration = Duration::from_secs(5);
@@ -356,7 +357,7 @@ fn end_by_force(folder: &Path) {
 fn listen(link: u32, mut incoming: Incoming, sink: &dyn ReportSink, messages: &Sender<Message>) {
     loop {
         match incoming.frames.next::<FromShim>() {
-            Ok(Some(FromShim::Event(event))) => deliver(link, event, sink, messages),
+            Ok(Some(FromShim::Event(event))) => deliver(link, &event, sink, messages),
             Ok(Some(FromShim::Hello(_))) => {}
             Ok(Some(FromShim::Ask { launch, number, body })) => {
                 let messages = messages.clone();
@@ -381,92 +382,4 @@ fn listen(link: u32, mut incoming: Incoming, sink: &dyn ReportSink, messages: &S
         }
     }
     let _ = messages.send(Message::Closed { link });
-}
-
-fn deliver(link: u32, event: Event, sink: &dyn ReportSink, messages: &Sender<Message>) {
-    let (number, launch, at) = (event.number, event.launch, event.at());
-    let messages = messages.clone();
-    let durable = move |last| {
-        // The executor may be gone: then the shim repeats the event to the next one.
-        let _ = messages.send(Message::Durable { link, number, last });
-    };
-    match event.body.clone() {
-        EventBody::Started { .. } => {
-            let report = Report { launch, at, body: ReportBody::Started };
-            sink.report(report, Box::new(move || durable(None)));
-        }
-        EventBody::Finished(body) => {
-            deliver_finished(sink, &event, *body, Box::new(move || durable(Some(launch))));
-        }
-    }
-}
-
-/// Reports an end, and before it what went wrong with the log.
-pub(super) fn deliver_finished(
-    sink: &dyn ReportSink,
-    event: &Event,
-    finished: Finished,
-    durable: Box<dyn FnOnce() + Send>,
-) {
-    let (launch, at) = (event.launch, event.at());
-    let Finished { outcome, cause, message, exit_code, mut outputs, log } = finished;
-    let mut notes = Vec::new();
-    let mut take = |key: &str| {
-        let at = outputs.iter().position(|(name, _)| name == key)?;
-        Some(outputs.remove(at).1).filter(|_| outcome == Outcome::Succeeded)
-    };
-    if let Some(added) = take("$tasks").map(|listed| new_tasks(&listed)) {
-        // Before the end: a report of a task that has ended would be refused.
-        sink.report(Report { launch, at, body: ReportBody::AddTasks(added) }, Box::new(|| {}));
-    }
-    if let Some(kobza_model::Json::Array(events)) = take("$events") {
-        notes.extend(events.iter().map(|event| ("emitted", event.to_string())));
-    }
-    if log.truncated {
-        notes.push(("log_truncated", format!("the log was cut at {} bytes", log.bytes)));
-    }
-    if let Some(error) = log.error {
-        notes.push(("log_incomplete", format!("{} bytes of log lost: {error}", log.lost_bytes)));
-    }
-    for (word, detail) in notes {
-        let body = ReportBody::Note { word: word.to_owned(), detail };
-        sink.report(Report { launch, at, body }, Box::new(|| {}));
-    }
-    let body = ReportBody::Finished {
-        outcome,
-        cause,
-        message,
-        exit_code,
-        outputs,
-        skips: Vec::new(),
-        jitter: draw(),
-    };
-    sink.report(Report { launch, at, body }, durable);
-}
-
-/// Tasks that a Python function has added: `[{"name", "upstream", "python", "with"}, ...]`.
-fn new_tasks(listed: &kobza_model::Json) -> Vec<NewTask> {
-    let one = |entry: &kobza_model::Json| {
-        let upstream = entry.get("upstream").and_then(|names| names.as_array());
-        Some(NewTask {
-            name: entry.get("name")?.as_str()?.to_owned(),
-            upstream: upstream
-                .into_iter()
-                .flatten()
-                .filter_map(|name| Some(name.as_str()?.to_owned()))
-                .collect(),
-            state: TaskState::Pending,
-            priority: 0,
-            inputs: entry.get("with").cloned().unwrap_or_default(),
-            extra: serde_json::json!({ "python": entry.get("python")? }),
-        })
-    };
-    listed.as_array().map(|all| all.iter().filter_map(one).collect()).unwrap_or_default()
-}
-
-/// A draw from 0 to 1 for the engine, which has no randomness of its own.
-fn draw() -> f64 {
-    let (high, _) = uuid::Uuid::new_v4().as_u64_pair();
-    // Of a version 4 UUID these bits are random; the version is elsewhere in the low 16.
-    (high >> 16) as f64 / (1u64 << 48) as f64
 }

@@ -1,5 +1,6 @@
 //! The server's side: an executor that hands launches to a shim.
 
+mod deliver;
 mod link;
 mod manager;
 mod recovery;

@@ -14,7 +14,8 @@ use kobza_model::LaunchId;
 use kobza_runtime::ReportSink;
 
 use super::link::shim_id;
-use super::manager::{Message, deliver_finished};
+use super::deliver::deliver_body;
+use super::manager::Message;
 use crate::clock::wall_now;
 use crate::procfs::{self, Mark};
 use crate::wire::{Event, EventBody, Frames, FromShim, SPOOL};
@@ -26,8 +27,8 @@ const KILL_PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct Remains {
     folder: PathBuf,
-    /// Finished launches that may not have been reported.
-    pub finished: BTreeMap<LaunchId, Event>,
+    /// What launches that are over may not have been reported to have said.
+    pub finished: BTreeMap<LaunchId, Vec<Event>>,
 }
 
 impl Remains {
@@ -35,7 +36,7 @@ impl Remains {
     pub(super) fn of(folder: &Path) -> Self {
         let shim = shim_id(folder);
         kill_all(Mark { shims: folder.to_string_lossy().into_owned(), launches: None });
-        let mut finished = BTreeMap::new();
+        let mut finished = BTreeMap::<LaunchId, Vec<Event>>::new();
         let mut frames = Frames::default();
         match fs::read(folder.join(SPOOL)) {
             Ok(bytes) => frames.push(&bytes),
@@ -44,8 +45,8 @@ impl Remains {
         loop {
             match frames.next::<FromShim>() {
                 Ok(Some(FromShim::Event(event))) => {
-                    if matches!(event.body, EventBody::Finished(_)) {
-                        finished.insert(event.launch, event);
+                    if !matches!(event.body, EventBody::Started { .. }) {
+                        finished.entry(event.launch).or_default().push(event);
                     }
                 }
                 Ok(Some(FromShim::Hello(_) | FromShim::Ask { .. })) => {}
@@ -57,6 +58,8 @@ impl Remains {
                 }
             }
         }
+        // Of what is not over, the rest is lost as well.
+        finished.retain(|_, events| events.iter().any(|event| event.body.is_last()));
         Self { folder: folder.to_path_buf(), finished }
     }
 
@@ -71,18 +74,23 @@ impl Remains {
         let (sink, messages) = (Arc::clone(sink), messages.clone());
         std::thread::spawn(move || {
             let left = Arc::new(AtomicUsize::new(finished.len()));
-            for (launch, event) in finished {
+            for (launch, events) in finished {
                 let (left, folder, messages) =
                     (Arc::clone(&left), folder.clone(), messages.clone());
-                let durable = move || {
+                let mut durable: Box<dyn FnOnce() + Send> = Box::new(move || {
                     // The executor may be gone by then.
                     let _ = messages.send(Message::Forget(launch));
                     if left.fetch_sub(1, Ordering::AcqRel) == 1 {
                         remove(&folder);
                     }
-                };
-                if let EventBody::Finished(body) = event.body.clone() {
-                    deliver_finished(&*sink, &event, *body, Box::new(durable));
+                });
+                for event in events {
+                    let told = if event.body.is_last() {
+                        std::mem::replace(&mut durable, Box::new(|| {}))
+                    } else {
+                        Box::new(|| {})
+                    };
+                    deliver_body(&*sink, &event, told);
                 }
             }
         });

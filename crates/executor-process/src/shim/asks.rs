@@ -1,6 +1,5 @@
 //! What running bodies ask of their run's dialect, and the answers.
 
-use kobza_blobs::Masker;
 use kobza_model::{Json, LaunchId};
 use kobza_runtime::Answer;
 
@@ -32,17 +31,9 @@ impl Shim {
         if self.asks.remove(&(serial, number)).is_none() {
             return;
         }
-        if let Some(task) = self.tasks.get_mut(&serial)
-            && !answer.secrets.is_empty()
-        {
-            match Masker::with_more(task.masker.as_ref(), &answer.secrets) {
-                Ok(masker) => {
-                    masker.iter().for_each(|masker| task.log.mask_with(masker));
-                    task.masker = masker;
-                }
-                // What cannot be masked is not handed out.
-                Err(error) => answer = Answer::refused(error.to_string()),
-            }
+        if let Err(error) = self.mask(serial, &answer.secrets) {
+            // What cannot be masked is not handed out.
+            answer = Answer::refused(error);
         }
         self.hear(serial, number, &answer);
     }

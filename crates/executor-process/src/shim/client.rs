@@ -72,6 +72,14 @@ impl Client {
         self.out.extend_from_slice(frame);
     }
 
+    /// Puts all events of the spool that were not put yet.
+    pub(super) fn catch_up(&mut self, spool: &Spool) {
+        while let Some((number, frame)) = spool.after(self.told) {
+            self.out.extend_from_slice(frame);
+            self.told = number;
+        }
+    }
+
     /// Writes as much as the socket takes. Whether something is left.
     pub(super) fn flush(&mut self, spool: &Spool) -> io::Result<bool> {
         loop {

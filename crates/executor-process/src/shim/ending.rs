@@ -59,6 +59,13 @@ impl Shim {
         let Some(task) = self.tasks.get_mut(&serial) else { return };
         task.exit = Some(exit);
         self.exited.insert(serial);
+        if task.spec.python {
+            if let Some(warm) = &mut self.warm {
+                let code = if let Exit::Code(code) = exit { Some(code) } else { None };
+                warm.exited(serial, code);
+            }
+            self.poll_warm();
+        }
         for stream in [LogStream::Stdout, LogStream::Stderr] {
             for _ in 0..READS_AT_EXIT {
                 if !self.read_stream(serial, stream) {
@@ -156,7 +163,7 @@ impl Shim {
         self.set_step(serial, Step::Asked, Instant::now().checked_add(grace));
     }
 
-    fn force(&mut self, serial: u64) {
+    pub(super) fn force(&mut self, serial: u64) {
         if let Some(group) = self.tasks.get(&serial).and_then(|t| t.cgroup.as_ref()) {
             group.kill();
         }
@@ -217,7 +224,11 @@ impl Shim {
             task.log.note(message, now);
         }
         finished.log = task.log.summary().clone();
-        self.spool.push(task.launch, EventBody::Finished(Box::new(finished)));
+        if !task.over {
+            self.spool.push(task.launch, EventBody::Finished(Box::new(finished)));
+        } else if task.confirmed {
+            self.forget(task.launch);
+        }
         let Task { folder, output, cgroup, .. } = task;
         drop(cgroup);
         let _ = std::fs::remove_file(output);

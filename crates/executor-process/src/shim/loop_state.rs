@@ -236,6 +236,7 @@ impl Shim {
                 }
             };
             client.put(&self.hello());
+            client.catch_up(&self.spool);
             self.asks.values().for_each(|frame| client.put(frame));
             let event = EpollEvent::new(EpollFlags::EPOLLIN, CLIENT);
             // The newest server is the right one: only one can own the store.
@@ -256,9 +257,10 @@ impl Shim {
         frame
     }
 
-    /// Puts a frame to the server, if one is there.
+    /// Puts a frame to the server, if one is there, behind all that was said before.
     pub(super) fn tell(&mut self, frame: &[u8]) {
         if let Some(client) = &mut self.client {
+            client.catch_up(&self.spool);
             client.put(frame);
         }
     }
@@ -333,7 +335,13 @@ impl Shim {
         }
     }
 
-    fn forget(&mut self, launch: LaunchId) {
+    pub(super) fn forget(&mut self, launch: LaunchId) {
+        let running = self.known.get(&launch).and_then(|serial| self.tasks.get_mut(serial));
+        if let Some(task) = running {
+            // It may still ask, and its processes must be known as its own.
+            task.confirmed = true;
+            return;
+        }
         self.known.remove(&launch);
         if self.forgotten_set.insert(launch) {
             self.forgotten.push_back(launch);
@@ -455,6 +463,9 @@ impl Shim {
             last_line: (spec.capture_result || spec.builtin).then(LastLine::default),
             exit: None,
             end: None,
+            over: false,
+            confirmed: false,
+            refusal: None,
             step: Step::Running,
             deadline: None,
             last_read: now,

@@ -8,6 +8,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use kobza_model::{Cause, LaunchId, Outcome};
+use kobza_runtime::{Ended, Said};
 
 use crate::clock::wall_now;
 use crate::wire::{Event, EventBody, Finished, FromShim, SPOOL, encode};
@@ -46,16 +47,24 @@ impl Spool {
     pub(super) fn push(&mut self, launch: LaunchId, body: EventBody) {
         let number = self.next;
         self.next += 1;
-        let last = matches!(body, EventBody::Finished(_));
+        let last = body.is_last();
         let mut event = Event { number, launch, at: wall_now().0, body };
         let mut frame = Vec::new();
         if let Err(error) = encode(&FromShim::Event(event.clone()), &mut frame) {
             // Only outputs can be that large.
-            if let EventBody::Finished(finished) = &mut event.body {
+            let message = format!("the outputs cannot be reported: {error}");
+            if let EventBody::Said(said) = &mut event.body {
+                *said = Said::Ended(Box::new(Ended {
+                    outcome: Outcome::Failed,
+                    cause: Cause::Limit,
+                    message: Some(message),
+                    ..Ended::default()
+                }));
+            } else if let EventBody::Finished(finished) = &mut event.body {
                 **finished = Finished {
                     outcome: Outcome::Failed,
                     cause: Cause::Limit,
-                    message: Some(format!("the outputs cannot be reported: {error}")),
+                    message: Some(message),
                     exit_code: finished.exit_code,
                     outputs: Vec::new(),
                     log: finished.log.clone(),

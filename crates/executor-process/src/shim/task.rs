@@ -64,6 +64,12 @@ pub(super) struct Task {
     pub last_line: Option<LastLine>,
     pub exit: Option<Exit>,
     pub end: Option<End>,
+    /// It has said itself how it ended, or that it waits: nothing is left to report.
+    pub over: bool,
+    /// The server has what it said, durably.
+    pub confirmed: bool,
+    /// Why it must not go on.
+    pub refusal: Option<String>,
     pub step: Step,
     pub deadline: Option<Instant>,
     pub last_read: Instant,
@@ -125,7 +131,9 @@ impl Task {
             log: self.log.summary().clone(),
         };
         let outputs = output::read(&self.output, self.spec.output_bytes);
-        if let Some(end) = self.end {
+        if let Some(refusal) = self.refusal.take() {
+            finished.message = Some(refusal);
+        } else if let Some(end) = self.end {
             (finished.outcome, finished.cause, finished.message) = ended(end);
         } else {
             match self.exit {

@@ -1,18 +1,22 @@
 //! The shim's side of bodies that a warm host starts.
 
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use kobza_blobs::{LogStream, Masker};
 use kobza_model::{Cause, LaunchId, Outcome};
-use kobza_runtime::LaunchSpec;
+use kobza_runtime::{LaunchSpec, Said};
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 
 use super::loop_state::{Shim, WARM};
 use super::spawn::{Refused, prepare};
-use super::task::{End, Exit, Task, ended};
+use super::task::{End, Exit, Step, Task, ended};
 use crate::clock::wall_now;
 use crate::warm::{WarmEvent, WarmSetup};
 use crate::wire::{EventBody, Finished, SHIM_VARIABLE};
+
+/// For what a body does when it has said how it ended, before it is ended by force.
+const OVERTIME: Duration = Duration::from_secs(20);
 
 impl Shim {
     pub(super) fn start_warm(
@@ -69,6 +73,19 @@ impl Shim {
                     self.began(ticket);
                 }
                 WarmEvent::Asked { ticket, number, body } => self.asked(ticket, number, body),
+                WarmEvent::Logged { ticket, lines } => {
+                    if let Some(task) = self.tasks.get_mut(&ticket) {
+                        let stream = LogStream::Stdout;
+                        task.log.write(stream, &lines, wall_now(), &mut self.scratch);
+                    }
+                }
+                WarmEvent::Masked { ticket, secrets } => {
+                    if let Err(message) = self.mask(ticket, &secrets) {
+                        self.nonsense(ticket, message);
+                    }
+                }
+                WarmEvent::Said { ticket, said } => self.said(ticket, said),
+                WarmEvent::Nonsense { ticket, message } => self.nonsense(ticket, message),
                 WarmEvent::Ended { ticket, exit_code } => {
                     self.main_ended(ticket, Exit::Code(exit_code));
                 }
@@ -77,6 +94,47 @@ impl Shim {
                 }
             }
         }
+    }
+
+    /// What a body says of itself is believed at once, unless it is being ended from outside.
+    fn said(&mut self, serial: u64, mut said: Said) {
+        let Some(task) = self.tasks.get_mut(&serial) else { return };
+        if said.is_last() {
+            if task.over || task.end.is_some() || task.refusal.is_some() {
+                return;
+            }
+            task.over = true;
+        }
+        if let (Said::Ended(ended), Some(masker)) = (&mut said, &task.masker) {
+            ended.message = ended.message.take().map(|message| masker.mask(&message));
+        }
+        let last = said.is_last();
+        self.spool.push(task.launch, EventBody::Said(said));
+        if last && task.exit.is_none() {
+            // What it does after that has a limit of its own.
+            self.set_step(serial, Step::Running, Instant::now().checked_add(OVERTIME));
+        }
+    }
+
+    /// Ends a body that does not speak its protocol.
+    fn nonsense(&mut self, serial: u64, message: String) {
+        let Some(task) = self.tasks.get_mut(&serial) else { return };
+        task.refusal.get_or_insert(message);
+        if task.exit.is_none() {
+            self.force(serial);
+        }
+    }
+
+    /// Masks more of a task's log from now on.
+    pub(super) fn mask(&mut self, serial: u64, secrets: &[String]) -> Result<(), String> {
+        let Some(task) = self.tasks.get_mut(&serial) else { return Ok(()) };
+        if secrets.is_empty() {
+            return Ok(());
+        }
+        let masker = Masker::with_more(task.masker.as_ref(), secrets).map_err(|e| e.to_string())?;
+        masker.iter().for_each(|masker| task.log.mask_with(masker));
+        task.masker = masker;
+        Ok(())
     }
 
     /// Ends a task that has no process yet. False if it has one.

@@ -32,6 +32,10 @@ struct State {
 }
 
 impl ReportSink for Sink {
+    fn engine_time(&self, wall: kobza_model::Timestamp) -> kobza_model::EngineTime {
+        kobza_model::EngineTime(wall.0)
+    }
+
     fn report(&self, report: Report, on_durable: Durable) {
         let mut state = self.state.lock().unwrap();
         state.reports.push(report);

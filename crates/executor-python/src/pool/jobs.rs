@@ -141,14 +141,26 @@ impl Pool {
     }
 
     fn assign(&mut self, id: u64, job: Job) {
-        let Some(worker) = self.workers.get_mut(&id) else { return self.dispatch(job) };
+        if !self.workers.contains_key(&id) {
+            return self.dispatch(job);
+        }
         let streams = [&job.body.stdout, &job.body.stderr].map(BorrowedFdExt::duplicate);
         let [Some(stdout), Some(stderr)] = streams else {
             let words = "no file descriptors are left for the task's log";
             return self.refuse(job, Cause::Infrastructure, words, String::new());
         };
         let message = json!({"op": "run", "task": job.task.describe(&job.body)});
-        match worker.connection.send(message, vec![stdout, stderr]) {
+        let mut descriptors = vec![stdout, stderr];
+        let extra = &job.body.spec.extra;
+        let mut talk = match self.open_talk(job.ticket, job.task.adapter(), extra) {
+            Ok(talk) => talk,
+            Err(message) => {
+                return self.refuse(job, Cause::Infrastructure, message, String::new());
+            }
+        };
+        descriptors.extend(talk.iter_mut().flat_map(|talk| talk.theirs.drain(..)));
+        let Some(worker) = self.workers.get_mut(&id) else { return self.dispatch(job) };
+        match worker.connection.send(message, descriptors) {
             Ok(()) => {
                 worker.ticket = Some(job.ticket);
                 self.assigned.insert(job.ticket, id);
@@ -156,6 +168,9 @@ impl Pool {
                 self.events.push(WarmEvent::Started { ticket: job.ticket, pid });
                 if behind {
                     self.watch_writes(id, true);
+                }
+                if let Some(talk) = talk {
+                    self.begin_talk(job.ticket, talk);
                 }
             }
             Err(ChannelError::Protocol(words)) => {

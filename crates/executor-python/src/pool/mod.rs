@@ -4,6 +4,7 @@ mod environments;
 mod jobs;
 mod parents;
 mod replies;
+mod talks;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ffi::OsString;
@@ -24,6 +25,8 @@ use crate::environment::{BuildError, Builder};
 use crate::parent::{Key, Parent, State};
 use crate::sources;
 use crate::task::PythonTask;
+pub use talks::MakeProtocol;
+use talks::{Channel, Talk};
 
 /// How a pool behaves.
 #[derive(Clone, Debug)]
@@ -52,6 +55,8 @@ pub struct PoolOptions {
     pub reuse_memory_bytes: u64,
     /// Processes of one parent in mode `reuse`.
     pub reuse_processes: usize,
+    /// Protocols that bodies speak, by their adapters.
+    pub protocols: Vec<(&'static str, MakeProtocol)>,
 }
 
 impl PoolOptions {
@@ -72,6 +77,7 @@ impl PoolOptions {
             reuse_tasks: 1000,
             reuse_memory_bytes: 1 << 30,
             reuse_processes: cores.max(2),
+            protocols: Vec::new(),
         }
     }
 }
@@ -135,6 +141,10 @@ pub struct Pool {
     environments: HashMap<String, Environment>,
     builder: Builder,
     wake: std::sync::Arc<EventFd>,
+    /// Bodies that speak a protocol of their own, by ticket.
+    talks: HashMap<u64, Talk>,
+    channels: HashMap<u64, Channel>,
+    read_size: usize,
     progress: (Sender<Progress>, Receiver<Progress>),
     events: Vec<WarmEvent>,
     next: u64,
@@ -155,6 +165,9 @@ impl Pool {
             environments: HashMap::new(),
             builder: Builder::new(&options.environments, &options.uv),
             wake: std::sync::Arc::new(wake),
+            talks: HashMap::new(),
+            channels: HashMap::new(),
+            read_size: 16 * 1024,
             progress: channel(),
             events: Vec::new(),
             next: WAKE + 1,
@@ -164,10 +177,19 @@ impl Pool {
 
     /// For the shim: unpacks the packages below the server's folder.
     pub fn make(setup: WarmSetup) -> Result<Box<dyn Warm>, String> {
+        Self::make_with(setup, Vec::new())
+    }
+
+    /// As [`Self::make`], for bodies that speak protocols too.
+    pub fn make_with(
+        setup: WarmSetup,
+        protocols: Vec<(&'static str, MakeProtocol)>,
+    ) -> Result<Box<dyn Warm>, String> {
         let packages =
             sources::unpack(&setup.data_dir).map_err(|e| format!("Python packages: {e}"))?;
         let mut options = PoolOptions::new(packages, setup.data_dir.join("envs"));
         options.environment = setup.environment;
+        options.protocols = protocols;
         options
             .environment
             .push(("KOBZA_ARTIFACTS".into(), setup.data_dir.join("artifacts").into_os_string()));
@@ -242,10 +264,17 @@ impl Warm for Pool {
     }
 
     fn answer(&mut self, ticket: u64, number: u64, answer: &Answer) {
+        if self.answer_talk(ticket, number, answer) {
+            return;
+        }
         let worker = self.assigned.get(&ticket).copied();
         if let Some(id) = worker {
             self.tell(id, number, answer);
         }
+    }
+
+    fn exited(&mut self, ticket: u64, exit: Option<i32>) {
+        self.end_talk(ticket, exit);
     }
 
     fn poll(&mut self) -> Vec<WarmEvent> {
@@ -255,10 +284,15 @@ impl Warm for Pool {
         for event in &ready[..count] {
             match event.data() {
                 WAKE => self.take_progress(),
+                id if self.channels.contains_key(&id) => {
+                    self.channel_ready(id, event.events().contains(EpollFlags::EPOLLOUT));
+                }
                 id => self.on_ready(id, event.events().contains(EpollFlags::EPOLLOUT)),
             }
         }
-        self.fire(Instant::now());
+        let now = Instant::now();
+        self.fire(now);
+        self.wake_talks(now);
         std::mem::take(&mut self.events)
     }
 
@@ -271,7 +305,7 @@ impl Warm for Pool {
             }
             State::Ready { .. } => parent.used.checked_add(self.options.parent_idle),
         };
-        self.parents.values().filter_map(due).min()
+        self.parents.values().filter_map(due).chain(self.next_wake()).min()
     }
 
     fn owns(&self, pid: i32) -> bool {

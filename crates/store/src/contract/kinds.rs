@@ -43,6 +43,9 @@ pub const NOTIFICATION: &str = "notification";
 pub const CONFIG_MAP: &str = "configmap";
 /// An object of Argo's API (templates, cron workflows, bindings, names of runs): `{Kind}/{name}`.
 pub const ARGO_OBJECT: &str = "argo_object";
+/// What Airflow keeps beside runs: questions for people (`hitl/{task}`), what tasks and assets
+/// remember (`task_state/{task}/{key}`, `asset_state/{asset}/{key}`).
+pub const AIRFLOW_OBJECT: &str = "airflow_object";
 /// A definition file that did not parse, with its error.
 pub const IMPORT_ERROR: &str = "import_error";
 /// An outside worker that was seen.
@@ -72,6 +75,7 @@ pub const ALL: &[&str] = &[
     NOTIFICATION,
     CONFIG_MAP,
     ARGO_OBJECT,
+    AIRFLOW_OBJECT,
     IMPORT_ERROR,
     WORKER,
     SETTING,
