@@ -3,7 +3,8 @@
 The process imports Airflow once and forks a child for each file, which runs Airflow's own entry point
 for parsing. It speaks JSON lines on its standard input and output:
 
-``{"id": 1, "op": "hello"}`` → ``{"id": 1, "airflow": "3.3.2", "sdk": "1.3.2", "home": ...}``
+``{"id": 1, "op": "hello"}`` → ``{"id": 1, "airflow": "3.3.2", "sdk": "1.3.2",
+"paused_at_creation": true}``
 
 ``{"id": 2, "op": "list", "folder": PATH}`` → ``{"id": 2, "files": [PATH, ...]}`` by Airflow's own rules
 (``.airflowignore``, zip files, safe mode).
@@ -121,7 +122,10 @@ class Host:
             from airflow import __version__ as core
             from airflow.sdk import __version__ as sdk
 
-            self.say({"id": number, "airflow": core, "sdk": sdk})
+            from airflow.configuration import conf
+
+            paused = conf.getboolean("core", "dags_are_paused_at_creation", fallback=True)
+            self.say({"id": number, "airflow": core, "sdk": sdk, "paused_at_creation": paused})
         elif request["op"] == "list":
             from airflow.utils.file import list_py_file_paths
 

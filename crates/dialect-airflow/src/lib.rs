@@ -5,12 +5,15 @@
 //! is told what to run ([`launch`]), how the shim supervises it ([`task`]), what answers its questions
 //! ([`desk`]) and what wakes those that wait ([`triggerer`]).
 
+pub mod again;
 pub mod compile;
 pub mod dag;
 mod decide;
 pub mod desk;
+pub mod ends;
 pub mod ids;
 mod launch;
+pub mod parser;
 mod past;
 pub mod retry;
 pub mod rules;

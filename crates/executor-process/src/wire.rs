@@ -121,7 +121,9 @@ impl Event {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum EventBody {
-    Started { pid: u32 },
+    Started {
+        pid: u32,
+    },
     Finished(Box<Finished>),
     /// What a body says of itself, in a protocol of its own.
     Said(Said),

@@ -21,6 +21,6 @@ mod task;
 pub use environment::{BuildError, Builder};
 pub use export::{ExportError, Problem, export};
 pub use pool::{MakeProtocol, Pool, PoolOptions};
-pub use sources::unpack;
 pub use requirements::{Requirements, Source, inline_requirements};
+pub use sources::unpack;
 pub use task::{Listed, Mode, PythonTask, TaskError};

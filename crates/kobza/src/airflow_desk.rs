@@ -14,9 +14,7 @@ use kobza_engine::{KillReason, Report, ReportBody};
 use kobza_executor_process::{Warm, WarmSetup};
 use kobza_executor_python::{Pool, unpack};
 use kobza_model::{EngineTime, Json, LaunchId, Timestamp, Workflow};
-use kobza_runtime::{
-    Answer, Ask, Executor, Handle, LaunchSpec, Protocol, ReportSink, wall_now,
-};
+use kobza_runtime::{Answer, Ask, Executor, Handle, LaunchSpec, Protocol, ReportSink, wall_now};
 use kobza_store::{Store, kinds};
 
 use crate::compose::{Database, Dialects};

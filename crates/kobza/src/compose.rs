@@ -109,6 +109,7 @@ impl Host {
         let vault = Vault::open(&data).map_err(|e| Failure::new(e.to_string()))?;
         let vault = Arc::new(vault);
         let (lookup_vault, lookup_store) = (vault.clone(), store.clone());
+        let past = crate::airflow_past::Past::default();
         let own_values = options.values_from_environment;
         let (handle, inbox) = channel();
         let desk = airflow_desk::desk(&handle, &store, &vault);
@@ -149,8 +150,16 @@ impl Host {
                 },
                 owner,
                 store: store.clone(),
-                dialects: vec![native, Arc::new(kobza_dialect_luigi::LuigiDialect), Arc::new(argo)],
+                dialects: vec![
+                    native,
+                    Arc::new(kobza_dialect_airflow::AirflowDialect::default()),
+                    Arc::new(kobza_dialect_luigi::LuigiDialect),
+                    Arc::new(argo),
+                ],
                 lookup: Some(Arc::new(move |kind, namespace, name| {
+                    if kind == kobza_dialect_airflow::PAST {
+                        return past.lookup(lookup_store.as_ref(), namespace, name);
+                    }
                     let store: &dyn Store = lookup_store.as_ref();
                     let found = lookup_vault.lookup(store, kind, namespace, name);
                     found.or_else(|| from_environment(kind, name).filter(|_| own_values))
@@ -242,6 +251,21 @@ impl Catalog for Dialects {
     }
 
     fn params(&self, workflow: &Workflow, given: Json) -> Result<Json, Vec<Problem>> {
+        if workflow.dialect == "airflow" {
+            return kobza_dialect_airflow::conf(workflow, given).map_err(|problems| {
+                problems
+                    .into_iter()
+                    .map(|(path, message)| Problem {
+                        path,
+                        message,
+                        hint: None,
+                        file: None,
+                        line: None,
+                        column: None,
+                    })
+                    .collect()
+            });
+        }
         let given = match workflow.dialect.as_str() {
             "argo" => crate::argo::params(workflow, given),
             _ => given,

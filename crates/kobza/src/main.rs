@@ -1,6 +1,8 @@
 //! The `kobza` binary: command line, local runs, server.
 
+mod airflow;
 mod airflow_desk;
+mod airflow_past;
 mod argo;
 mod check;
 mod cli;

@@ -148,6 +148,24 @@ pub(crate) fn server(args: ServerArgs) -> Result<(), Failure> {
     if let Some(files) = files {
         files.watch(triggers.clone(), tokio.handle().clone())?;
     }
+    if let Some(folder) = settings.path("airflow.dags") {
+        let python = settings.path("airflow.python").ok_or_else(|| {
+            Failure::hint(
+                "`airflow.dags` needs `airflow.python`",
+                "name the interpreter of the environment that has Airflow",
+            )
+        })?;
+        // The link of an environment is what makes it one: it is not followed.
+        let python = match python.components().count() {
+            0 | 1 => python.to_owned(),
+            _ => std::path::absolute(python)?,
+        };
+        let python = python
+            .to_str()
+            .ok_or_else(|| Failure::new(format!("{} is not UTF-8", python.display())))?;
+        let parser = crate::airflow::parser(folder, python, data, &host.desk)?;
+        crate::airflow::start(&host, parser, triggers.clone(), tokio.handle().clone())?;
+    }
     {
         let (vault, store) = (host.vault.clone(), host.store.clone());
         let parts = kobza_outbound::Parts {

@@ -33,10 +33,10 @@ const AGAIN: Duration = Duration::from_secs(5);
 const ORIGINS: &str = "workflow_files";
 
 /// Namespace and name.
-type Name = (String, String);
+pub(crate) type Name = (String, String);
 
 /// What tells whether a file changed, without reading it.
-type Stamp = (u64, i64, i64, u64);
+pub(crate) type Stamp = (u64, i64, i64, u64);
 
 /// A file as it was read.
 #[derive(Default)]
@@ -61,9 +61,9 @@ pub(crate) struct Folder {
 }
 
 /// A workflow that was stored, with its triggers.
-struct Stored {
-    name: Name,
-    triggers: Json,
+pub(crate) struct Stored {
+    pub(crate) name: Name,
+    pub(crate) triggers: Json,
 }
 
 impl Folder {
@@ -326,7 +326,7 @@ impl Folder {
 }
 
 /// Waits for a hint and for quiet after it; false when there will be no more.
-fn wait(hints: &Receiver<()>, pause: Option<Duration>) -> bool {
+pub(crate) fn wait(hints: &Receiver<()>, pause: Option<Duration>) -> bool {
     match pause {
         None if hints.recv().is_err() => return false,
         None => {}
@@ -346,7 +346,11 @@ fn wait(hints: &Receiver<()>, pause: Option<Duration>) -> bool {
 }
 
 /// Lets triggers follow what was stored; whether all do.
-fn announce(triggers: &TriggerHandle, tokio: &tokio::runtime::Handle, stored: Vec<Stored>) -> bool {
+pub(crate) fn announce(
+    triggers: &TriggerHandle,
+    tokio: &tokio::runtime::Handle,
+    stored: Vec<Stored>,
+) -> bool {
     let mut good = true;
     for Stored { name, triggers: specs } in stored {
         let told = tokio.block_on(triggers.set_workflow(&name.0, &name.1, &specs));
@@ -358,7 +362,7 @@ fn announce(triggers: &TriggerHandle, tokio: &tokio::runtime::Handle, stored: Ve
     good
 }
 
-fn stamp(metadata: &std::fs::Metadata) -> Stamp {
+pub(crate) fn stamp(metadata: &std::fs::Metadata) -> Stamp {
     (metadata.ino(), metadata.mtime(), metadata.mtime_nsec(), metadata.len())
 }
 

@@ -37,7 +37,10 @@ pub enum Step {
     /// The same, with the descriptor of a fresh channel of log records.
     SendWithLog(Vec<u8>),
     /// Ask the server. The number is unique within the body's life.
-    Ask { number: u64, body: Json },
+    Ask {
+        number: u64,
+        body: Json,
+    },
     /// Whole lines for the body's log.
     Log(Vec<u8>),
     /// From now on these are masked.

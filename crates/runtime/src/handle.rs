@@ -128,6 +128,19 @@ impl Handle {
         receiver.await.map_err(|_| SubmitError::Stopped)
     }
 
+    /// As `query`, for threads outside of an async runtime.
+    pub fn query_blocking<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Engine) -> T + Send + 'static,
+    ) -> Result<T, SubmitError> {
+        let (sender, receiver) = oneshot::channel();
+        let query = Message::Query(Box::new(move |engine| {
+            let _gone = sender.send(look(engine));
+        }));
+        self.inbox.blocking_send(query).map_err(|_| SubmitError::Stopped)?;
+        receiver.blocking_recv().map_err(|_| SubmitError::Stopped)
+    }
+
     /// What the clocks show, for threads outside of an async runtime.
     pub fn now_blocking(&self) -> Result<Now, SubmitError> {
         let (sender, receiver) = oneshot::channel();

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use kobza_engine::{Decision, KillReason, Launch, MachineFactory, Question, Report};
-use kobza_model::{EngineTime, Json, LaunchId, NodeNo, RunRow, ScopeNo, ScopeRow, TaskNo, TaskRow, Timestamp, Workflow};
+use kobza_model::{
+    EngineTime, Json, LaunchId, NodeNo, RunRow, ScopeNo, ScopeRow, TaskNo, TaskRow, Timestamp,
+    Workflow,
+};
 
 /// Runs bodies of tasks. Methods are called from the runtime's one thread: they must not block.
 pub trait Executor: Send + Sync {

@@ -91,8 +91,7 @@ impl Desk {
     ) -> Result<Vec<Materialization>, Refused> {
         let (mut all, mut cursor) = (Vec::new(), None::<String>);
         while all.len() < EVENTS_MAX {
-            let page =
-                self.views.asset_history(namespace, asset, None, cursor.as_deref(), 1000)?;
+            let page = self.views.asset_history(namespace, asset, None, cursor.as_deref(), 1000)?;
             all.extend(page.items.into_iter().filter(|event| wanted(event)));
             match page.next {
                 Some(next) => cursor = Some(next),
@@ -137,9 +136,9 @@ impl Desk {
 
     fn asset_event(&self, event: &Materialization, known: Option<&Json>) -> Result<Json, Refused> {
         let told: Json = serde_json::from_str(&event.metadata).unwrap_or_default();
-        let asset = known.cloned().unwrap_or_else(|| {
-            json!({"name": told["name"], "uri": told["uri"], "group": "asset", "extra": {}})
-        });
+        let asset = known.cloned().unwrap_or_else(
+            || json!({"name": told["name"], "uri": told["uri"], "group": "asset", "extra": {}}),
+        );
         let run = event.run.map(|run| self.views.get_run(run)).transpose()?.flatten();
         let task = match (event.run, event.task) {
             (Some(run), Some(task)) => self.views.get_task(kobza_model::TaskId { run, task })?,

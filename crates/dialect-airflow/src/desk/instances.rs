@@ -144,7 +144,8 @@ impl Desk {
     ) -> Result<Option<Vec<String>>, Refused> {
         let Some(group) = &which.task_group_id else { return Ok(None) };
         let stored = self.store.workflow(namespace, &which.dag_id, None)?;
-        let tree = stored.map(|stored| stored.workflow.source["airflow"]["dag"]["task_group"].clone());
+        let tree =
+            stored.map(|stored| stored.workflow.source["airflow"]["dag"]["task_group"].clone());
         let mut names = Vec::new();
         if tree.is_none_or(|tree| !tasks_of_group(&tree, group, &mut names)) {
             let words = format!("Task group {group} not found in DAG {}", which.dag_id);

@@ -135,6 +135,31 @@ impl Desk {
         }
     }
 
+    /// Answers what a DAG file asks while it is read: variables and connections. Blocks.
+    #[must_use]
+    pub fn answer_definition(&self, namespace: &str, body: &Json) -> Json {
+        let found = Request::parse(body).and_then(|request| match request {
+            Request::GetConnection { conn_id } => Ok(self.connection(namespace, &conn_id)),
+            Request::GetVariable { key } => Ok(self.variable(namespace, &key)),
+            Request::GetVariableKeys { prefix, limit, offset } => {
+                let prefix = prefix.unwrap_or_default();
+                Ok(self.variable_keys(namespace, &prefix, limit, offset)?.into())
+            }
+            Request::PutVariable { key, value, description } => {
+                Ok(self.put_variable(namespace, &key, value, description)?.into())
+            }
+            Request::DeleteVariable { key } => Ok(self.delete_variable(namespace, &key)?.into()),
+            _ => {
+                let name = body["type"].as_str().unwrap_or_default();
+                Err(Refused::api(400, format!("{name} is not answered while a DAG file is read")))
+            }
+        });
+        match found {
+            Ok(found) => found.body,
+            Err(refused) => refused.body(),
+        }
+    }
+
     fn found(&self, asker: Asker, body: &Json) -> Result<Found, Refused> {
         let run = self.run_of(asker)?;
         if body["type"] == "Skips" {
@@ -224,12 +249,10 @@ impl Desk {
                 });
                 self.ask_people(asker, namespace, detail)?.into()
             }
-            Request::GetHITLDetailResponse { ti_id } => {
-                self.people_said(namespace, &ti_id)?.into()
+            Request::GetHITLDetailResponse { ti_id } => self.people_said(namespace, &ti_id)?.into(),
+            Request::UpdateHITLDetail { ti_id, chosen_options, params_input } => {
+                self.say_for_people(namespace, &ti_id, chosen_options, params_input)?.into()
             }
-            Request::UpdateHITLDetail { ti_id, chosen_options, params_input } => self
-                .say_for_people(namespace, &ti_id, chosen_options, params_input)?
-                .into(),
             Request::GetTaskStateStore(_)
             | Request::SetTaskStateStore(_)
             | Request::DeleteTaskStateStore(_)

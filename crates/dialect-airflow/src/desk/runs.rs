@@ -59,7 +59,10 @@ impl Desk {
 
     fn known_run(&self, namespace: &str, dag_id: &str, run_id: &str) -> Result<RunRow, Refused> {
         self.find_run(namespace, dag_id, run_id)?.ok_or_else(|| {
-            Refused::api(404, format!("Dag run with dag_id: {dag_id} and run_id: {run_id} not found"))
+            Refused::api(
+                404,
+                format!("Dag run with dag_id: {dag_id} and run_id: {run_id} not found"),
+            )
         })
     }
 

@@ -40,8 +40,9 @@ impl Desk {
             Request::GetAssetStateStoreByName(state) | Request::GetAssetStateStoreByUri(state) => {
                 let found = self.state(namespace, &format!("{}{}", asset(&state)?, state.key))?;
                 let body = |value| json!({"type": "AssetStateStoreResult", "value": value});
-                let missing =
-                    || Refused::not_found("ASSET_STORE_NOT_FOUND", json!({"key": state.key})).body();
+                let missing = || {
+                    Refused::not_found("ASSET_STORE_NOT_FOUND", json!({"key": state.key})).body()
+                };
                 Ok(found.map_or_else(missing, body))
             }
             Request::SetAssetStateStoreByName(state) | Request::SetAssetStateStoreByUri(state) => {
@@ -69,12 +70,7 @@ impl Desk {
         Ok((!over).then(|| object["value"].clone()))
     }
 
-    fn set_state(
-        &self,
-        namespace: &str,
-        prefix: &str,
-        state: StateKey,
-    ) -> Result<Json, Refused> {
+    fn set_state(&self, namespace: &str, prefix: &str, state: StateKey) -> Result<Json, Refused> {
         let value = json!({"value": state.value, "expires_at": state.expires_at});
         self.put(kinds::AIRFLOW_OBJECT, namespace, &format!("{prefix}{}", state.key), Some(value))?;
         Ok(json!({"type": "OKResponse", "ok": true}))

@@ -10,8 +10,20 @@ use crate::task::{Refused, is_sensitive, secrets_of};
 
 /// Fields of a connection that are its own in Airflow; all others become its extra.
 const OWN: [&str; 14] = [
-    "kind", "conn_type", "url", "description", "host", "login", "user", "username", "password",
-    "schema", "database", "port", "extra", "path",
+    "kind",
+    "conn_type",
+    "url",
+    "description",
+    "host",
+    "login",
+    "user",
+    "username",
+    "password",
+    "schema",
+    "database",
+    "port",
+    "extra",
+    "path",
 ];
 
 impl Desk {
@@ -180,10 +192,14 @@ mod tests {
         });
         let (body, secrets) = connection("c", fields.as_object().unwrap());
         assert_eq!(body["conn_type"], "postgres");
-        assert_eq!((&body["login"], &body["schema"], &body["port"]), (&json!("maria"), &json!("sales"), &json!(5432)));
+        assert_eq!(
+            (&body["login"], &body["schema"], &body["port"]),
+            (&json!("maria"), &json!("sales"), &json!(5432))
+        );
         assert_eq!(body["extra"], "{\"sslmode\":\"require\",\"token\":\"swordfish\"}");
         assert_eq!(secrets[..2], ["hunter2".to_owned(), "swordfish".to_owned()]);
-        let (body, _) = connection("h", json!({"kind": "http", "url": "http://x"}).as_object().unwrap());
+        let (body, _) =
+            connection("h", json!({"kind": "http", "url": "http://x"}).as_object().unwrap());
         assert_eq!((&body["host"], &body["extra"]), (&json!("http://x"), &Json::Null));
     }
 }

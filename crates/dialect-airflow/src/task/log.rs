@@ -10,8 +10,23 @@ const RECORD_BYTES_MAX: usize = 4 << 20;
 /// Fields of a record that are not shown behind its message: what they say is known, or is shown
 /// otherwise.
 const QUIET: [&str; 17] = [
-    "timestamp", "level", "event", "logger", "filename", "lineno", "func_name", "pathname",
-    "process", "thread", "ti_id", "dag_id", "task_id", "run_id", "try_number", "map_index", "loc",
+    "timestamp",
+    "level",
+    "event",
+    "logger",
+    "filename",
+    "lineno",
+    "func_name",
+    "pathname",
+    "process",
+    "thread",
+    "ti_id",
+    "dag_id",
+    "task_id",
+    "run_id",
+    "try_number",
+    "map_index",
+    "loc",
 ];
 
 /// Records as they come in.

@@ -24,7 +24,8 @@ pub(super) fn published(
             Some("AssetNameRef" | "AssetUriRef") => {
                 let place = outlet.uri.as_ref().or(outlet.name.as_ref());
                 let Some(place) = place else { continue };
-                let metadata = json!({"name": outlet.name, "uri": outlet.uri, "extra": {}, "ref": true});
+                let metadata =
+                    json!({"name": outlet.name, "uri": outlet.uri, "extra": {}, "ref": true});
                 all.push(one(place, partition, &metadata));
                 continue;
             }

@@ -150,7 +150,9 @@ impl Supervisor {
                 self.say(Said::Ended(Box::new(ended)), steps);
                 steps.push(reply(id, &Json::Null));
             }
-            Request::RetryTask { rendered_map_index, retry_delay_seconds, retry_reason, .. } => {
+            Request::RetryTask {
+                rendered_map_index, retry_delay_seconds, retry_reason, ..
+            } => {
                 self.map_index(rendered_map_index);
                 let seconds = retry_delay_seconds.map(|seconds| json!(seconds));
                 self.held.extend(seconds.map(|seconds| ("$retry_delay".to_owned(), seconds)));
@@ -206,13 +208,16 @@ impl Supervisor {
         steps: &mut Vec<Step>,
     ) {
         if key.starts_with('$') {
-            let words = format!("the XCom key {key:?} begins with a $, which Kobza keeps to itself");
+            let words =
+                format!("the XCom key {key:?} begins with a $, which Kobza keeps to itself");
             return steps.push(refuse(id, &Refused::api(400, words)));
         }
         if let Some(length) = mapped_length {
             let limit = self.brief.max_map_length;
             if length > limit {
-                let words = format!("pushed value is too large to map as a downstream's dependency: {length} items, the limit is {limit}");
+                let words = format!(
+                    "pushed value is too large to map as a downstream's dependency: {length} items, the limit is {limit}"
+                );
                 return steps.push(refuse(id, &Refused::api(400, words)));
             }
             self.held.push(("$mapped_length".to_owned(), json!(length)));

@@ -36,8 +36,13 @@ pub(crate) enum Input {
     Task(TaskId),
     /// Events were missed: look at everything.
     Look,
-    Frame { runner: u64, frame: Json },
-    Gone { runner: u64 },
+    Frame {
+        runner: u64,
+        frame: Json,
+    },
+    Gone {
+        runner: u64,
+    },
     Stop,
 }
 
@@ -364,8 +369,7 @@ impl Waits {
             let number = self.next;
             self.next += 1;
             let environment = environment(&pool.place);
-            let started =
-                Runner::start(number, python, &self.packages, &environment, &self.inputs);
+            let started = Runner::start(number, python, &self.packages, &environment, &self.inputs);
             pool.started = Instant::now();
             match started {
                 Ok(runner) => {
@@ -386,7 +390,11 @@ impl Waits {
         let of = |pool: &&mut Pool| pool.runner.as_ref().is_some_and(|(n, _)| *n == number);
         let Some(pool) = self.pools.values_mut().find(of) else { return };
         pool.runner = None;
-        tracing::warn!(python = pool.place.python, triggers = pool.wanted.len(), "the trigger runner has died");
+        tracing::warn!(
+            python = pool.place.python,
+            triggers = pool.wanted.len(),
+            "the trigger runner has died"
+        );
         if pool.started.elapsed() > GOOD_LIFE {
             pool.pause = PAUSE;
         }
@@ -490,8 +498,7 @@ impl Waits {
             _ => {
                 let launch = LaunchId { run: row.run, task: row.task, launch: row.launch };
                 let body = ReportBody::Outputs(outputs);
-                let outcome =
-                    if state == "skipped" { Outcome::Skipped } else { Outcome::Failed };
+                let outcome = if state == "skipped" { Outcome::Skipped } else { Outcome::Failed };
                 vec![
                     Command::Report(Report { launch, at: wall_now(), body }),
                     Command::Mark { task, outcome, by: "trigger".to_owned() },

@@ -11,12 +11,7 @@ use crate::wire::{Event, EventBody, Finished};
 
 type Durable = Box<dyn FnOnce() + Send>;
 
-pub(super) fn deliver(
-    link: u32,
-    event: &Event,
-    sink: &dyn ReportSink,
-    messages: &Sender<Message>,
-) {
+pub(super) fn deliver(link: u32, event: &Event, sink: &dyn ReportSink, messages: &Sender<Message>) {
     let (number, messages) = (event.number, messages.clone());
     let last = event.body.is_last().then_some(event.launch);
     let durable = move || {
@@ -65,12 +60,7 @@ pub(super) fn deliver_body(sink: &dyn ReportSink, event: &Event, durable: Durabl
 }
 
 /// Reports an end, and before it what went wrong with the log.
-fn deliver_finished(
-    sink: &dyn ReportSink,
-    event: &Event,
-    finished: Finished,
-    durable: Durable,
-) {
+fn deliver_finished(sink: &dyn ReportSink, event: &Event, finished: Finished, durable: Durable) {
     let (launch, at) = (event.launch, event.at());
     let Finished { outcome, cause, message, exit_code, mut outputs, log } = finished;
     let mut notes = Vec::new();

@@ -12,8 +12,8 @@ use kobza_model::{Cause, LaunchId, Outcome};
 use kobza_runtime::{Answer, Ask, LaunchSpec, ReportSink};
 
 use super::ProcessOptions;
-use super::link::{Incoming, Link, is_dead, shim_id};
 use super::deliver::{deliver, draw};
+use super::link::{Incoming, Link, is_dead, shim_id};
 use super::recovery::{Remains, lose};
 use crate::clock::wall_now;
 use crate::wire::{FromShim, LaunchCommand, ToShim, encode};

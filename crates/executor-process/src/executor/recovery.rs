@@ -13,8 +13,8 @@ use kobza_engine::{Report, ReportBody};
 use kobza_model::LaunchId;
 use kobza_runtime::ReportSink;
 
-use super::link::shim_id;
 use super::deliver::deliver_body;
+use super::link::shim_id;
 use super::manager::Message;
 use crate::clock::wall_now;
 use crate::procfs::{self, Mark};

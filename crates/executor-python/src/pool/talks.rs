@@ -66,8 +66,7 @@ impl Pool {
         let protocol = make(extra)?;
         let (requests, first) = self.channel(ticket, false).map_err(|e| e.to_string())?;
         let (logs, second) = self.channel(ticket, true).map_err(|e| e.to_string())?;
-        let talk =
-            Talk { protocol, requests: requests.0, outgoing: VecDeque::new(), wake: None };
+        let talk = Talk { protocol, requests: requests.0, outgoing: VecDeque::new(), wake: None };
         Ok(Some(Opened { talk, channels: vec![requests, logs], theirs: vec![first, second] }))
     }
 

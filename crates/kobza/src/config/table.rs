@@ -131,6 +131,22 @@ pub(crate) const SETTINGS: &[Setting] = &[
         help: "What is logged, such as `info` or `kobza_runtime=debug`",
     },
     Setting {
+        key: "airflow.dags",
+        flag: Some("airflow-dags"),
+        variable: "KOBZA_AIRFLOW_DAGS",
+        form: Form::Path,
+        default: None,
+        help: "Folder of Airflow's DAG files, which is watched",
+    },
+    Setting {
+        key: "airflow.python",
+        flag: Some("airflow-python"),
+        variable: "KOBZA_AIRFLOW_PYTHON",
+        form: Form::Path,
+        default: None,
+        help: "Interpreter of the environment that has Airflow, such as `venv/bin/python`",
+    },
+    Setting {
         key: "luigi.config",
         flag: "luigi-config",
         of: Program::Server,
