@@ -65,7 +65,10 @@ pub fn environment(bundle: &Place) -> BTreeMap<&'static str, String> {
 }
 
 /// The launch of a task's try.
-pub(crate) fn launch(launch: &Launch, facts: &dyn Facts) -> Result<(ExecutorName, LaunchSpec), String> {
+pub(crate) fn launch(
+    launch: &Launch,
+    facts: &dyn Facts,
+) -> Result<(ExecutorName, LaunchSpec), String> {
     let workflow = facts.workflow();
     let template =
         workflow.templates.get(launch.template.index()).ok_or("the DAG has no such task")?;

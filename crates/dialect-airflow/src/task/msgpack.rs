@@ -42,7 +42,7 @@ impl Frames {
     }
 
     /// The next whole frame.
-    pub fn next(&mut self) -> Result<Option<Json>, FrameError> {
+    pub fn take_frame(&mut self) -> Result<Option<Json>, FrameError> {
         let rest = &self.bytes[self.taken..];
         let Some(head) = rest.first_chunk::<4>() else { return Ok(None) };
         let length = u32::from_be_bytes(*head) as usize;
@@ -273,8 +273,8 @@ mod tests {
             for byte in frame(&value) {
                 frames.push(&[byte]);
             }
-            assert_eq!(frames.next(), Ok(Some(value)));
-            assert_eq!(frames.next(), Ok(None));
+            assert_eq!(frames.take_frame(), Ok(Some(value)));
+            assert_eq!(frames.take_frame(), Ok(None));
         }
     }
 
@@ -308,7 +308,7 @@ mod tests {
         assert_eq!(decode(&[0x91; 100_000]), Err(FrameError::Deep));
         let mut frames = Frames::default();
         frames.push(&u32::MAX.to_be_bytes());
-        assert!(matches!(frames.next(), Err(FrameError::TooLong(_))));
+        assert!(matches!(frames.take_frame(), Err(FrameError::TooLong(_))));
     }
 
     proptest! {

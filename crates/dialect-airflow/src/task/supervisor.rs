@@ -316,7 +316,7 @@ impl Protocol for Supervisor {
         }
         self.frames.push(bytes);
         loop {
-            let problem = match self.frames.next() {
+            let problem = match self.frames.take_frame() {
                 Ok(None) => return steps,
                 Ok(Some(Json::Array(mut parts))) if parts.len() >= 2 => {
                     match (parts[0].as_u64(), std::mem::take(&mut parts[1])) {

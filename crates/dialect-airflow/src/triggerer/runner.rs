@@ -63,7 +63,7 @@ impl Runner {
             'reading: while let Ok(got @ 1..) = reading.read(&mut buffer) {
                 frames.push(&buffer[..got]);
                 loop {
-                    match frames.next() {
+                    match frames.take_frame() {
                         Ok(Some(frame)) => {
                             if inputs.send(Input::Frame { runner: number, frame }).is_err() {
                                 return;
