@@ -132,7 +132,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "airflow.dags",
-        flag: Some("airflow-dags"),
+        flag: "airflow-dags",
+        of: Program::Server,
         variable: "KOBZA_AIRFLOW_DAGS",
         form: Form::Path,
         default: None,
@@ -140,7 +141,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "airflow.python",
-        flag: Some("airflow-python"),
+        flag: "airflow-python",
+        of: Program::Server,
         variable: "KOBZA_AIRFLOW_PYTHON",
         form: Form::Path,
         default: None,
