@@ -22,6 +22,7 @@ mod limits;
 mod logs;
 mod objects;
 mod openapi;
+mod rendered;
 mod runs;
 mod shape;
 mod start;
@@ -52,7 +53,7 @@ pub use auth::{ANYWHERE, Principal, Role, TokenRow, UserRow, accounts_exist};
 pub use error::{ApiError, Problem};
 pub use faults::{fault_write, forget_faults};
 pub use openapi::document as openapi_document;
-pub use state::{ApiParts, ApiState, Catalog, Definition};
+pub use state::{ApiParts, ApiState, Catalog, Definition, Rendered};
 pub use table::{Access, Space};
 pub use vault::{KEY_VARIABLE, Vault, VaultError};
 
@@ -74,6 +75,7 @@ fn all_routes() -> Routes {
         .merge(tasks::routes())
         .merge(why::routes())
         .merge(artifacts::routes())
+        .merge(rendered::routes())
         .merge(logs::routes())
         .merge(events::routes())
         .merge(limits::routes())

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use kobza_blobs::{ArtifactStore, LogStore};
-use kobza_model::{Json, LimitRow, RunId, TaskId, Timestamp, Workflow};
-use kobza_runtime::Handle;
+use kobza_model::{Json, LimitRow, RunId, TaskId, TaskNo, Timestamp, Workflow};
+use kobza_runtime::{Facts, Handle};
 use kobza_store::{Store, Views};
 use tokio::sync::broadcast;
 
@@ -24,6 +24,16 @@ pub struct Definition {
     pub warnings: Vec<Problem>,
 }
 
+/// A task's body, for people to read.
+#[derive(Clone, Debug)]
+pub struct Rendered {
+    /// What colours the text: `bash`, `python`, `sql`, `text`.
+    pub language: &'static str,
+    pub text: String,
+    /// Arguments by name; null where it takes none.
+    pub inputs: Json,
+}
+
 /// The dialects' readers of definitions, as the API needs them.
 pub trait Catalog: Send + Sync {
     /// Reads a definition; `file` is its name in messages.
@@ -31,6 +41,12 @@ pub trait Catalog: Send + Sync {
 
     /// Checks parameters and fills in defaults.
     fn params(&self, workflow: &Workflow, given: Json) -> Result<Json, Vec<Problem>>;
+
+    /// What a task runs, with its templates filled in; `None` where there is nothing to show. The
+    /// facts tell no secrets.
+    fn rendered(&self, _: &dyn Facts, _: TaskNo) -> Result<Option<Rendered>, String> {
+        Ok(None)
+    }
 }
 
 /// What the API is made of.

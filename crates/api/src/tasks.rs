@@ -48,21 +48,6 @@ pub(crate) async fn load_task(state: &ApiState, id: TaskId) -> Result<TaskRow, A
         .ok_or_else(|| ApiError::not_found(format!("there is no task {id}")))
 }
 
-/// The text of a body, where it has one.
-fn rendered(spec: &Value) -> Option<Value> {
-    let body = spec.get("body")?.as_object()?;
-    let (kind, body) = body.iter().next()?;
-    let text = |field: &str| body.get(field).and_then(Value::as_str);
-    let (language, text) = match kind.as_str() {
-        "shell" => ("bash", text("command")?),
-        "python" => ("python", text("code").or_else(|| text("function")).or_else(|| text("file"))?),
-        "sql" => ("sql", text("statement")?),
-        "http" => ("text", text("url")?),
-        _ => return None,
-    };
-    Some(json!({"language": language, "text": text}))
-}
-
 async fn detail(
     State(state): State<ApiState>,
     Path(id): Path<String>,
@@ -136,8 +121,6 @@ async fn detail(
                 "attempts": task.attempt,
                 "retry_limit": node.and_then(|n| n.retry.as_ref()).map(|r| r.limit),
                 "timeout_ms": node.and_then(|n| n.attempt_timeout_ms.or(n.timeout_ms)),
-                "rendered": rendered(&spec),
-                "inputs": task.inputs,
                 "outputs": outputs,
                 "spec": spec,
                 "upstream": upstream,

@@ -50,6 +50,28 @@ impl Reason {
     }
 }
 
+/// Tasks by their names, where the engine told their ids.
+async fn with_names(state: &ApiState, texts: Vec<String>) -> Result<Vec<String>, ApiError> {
+    let names = state.names.clone();
+    state
+        .read(move |views| {
+            let word = |word: &str| {
+                let id = word.trim_end_matches(',');
+                let found = id.parse().ok().and_then(|task| names.task(views, task));
+                let (name, index) = found?;
+                let name = index.map_or(name.clone(), |i| format!("{name}[{i}]"));
+                Some(name + &word[id.len()..])
+            };
+            let told = |text: &String| {
+                let words: Vec<String> =
+                    text.split(' ').map(|w| word(w).unwrap_or_else(|| w.to_owned())).collect();
+                words.join(" ")
+            };
+            Ok(texts.iter().map(told).collect())
+        })
+        .await
+}
+
 async fn why(
     State(state): State<ApiState>,
     Path(id): Path<String>,
@@ -58,6 +80,7 @@ async fn why(
     let task = load_task(&state, id).await?;
     let run = load(&state, id.run).await?;
     let engine = state.handle.query(move |engine| engine.why(id).unwrap_or_default()).await?;
+    let engine = with_names(&state, engine).await?;
     let waits_for: Option<String> = state
         .handle
         .query(move |engine| {

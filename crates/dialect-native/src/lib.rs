@@ -14,6 +14,7 @@ mod grammar;
 mod launch;
 mod params;
 mod quantity;
+mod rendered;
 mod shape;
 pub mod spec;
 mod trigger_grammar;
@@ -25,6 +26,7 @@ pub use diagnostic::Diagnostic;
 pub use dialect::{NativeDialect, Options};
 pub use document::{MAX_SOURCE_BYTES, read_file};
 pub use params::{MAX_PARAMS_BYTES, ParamError, validate_params};
+pub use rendered::{Rendered, rendered};
 pub use spec::Pool;
 
 /// The word in `Workflow::dialect`.

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use kobza_api::{Catalog, Definition, Problem, Vault};
+use kobza_api::{Catalog, Definition, Problem, Rendered, Vault};
 use kobza_blobs::{ArtifactStore, LogStore};
 use kobza_dialect_native::{Diagnostic, NativeDialect, Options};
 use kobza_engine::EngineOptions;
 use kobza_executor_inner::{CheckParams, WaitExecutor, WorkflowExecutor};
 use kobza_executor_process::{ProcessExecutor, ProcessOptions};
-use kobza_model::{Json, LimitRow, Workflow};
-use kobza_runtime::{Dialect, Executor, Handle, Runtime, RuntimeOptions, channel};
+use kobza_model::{Json, LimitRow, TaskNo, Workflow};
+use kobza_runtime::{Dialect, Executor, Facts, Handle, Runtime, RuntimeOptions, channel};
 use kobza_store::{SqliteOptions, SqliteStore, Store, Views};
 
 use crate::airflow_desk::{self, Reception, Waiters};
@@ -248,6 +248,14 @@ impl Catalog for Dialects {
                 .collect(),
             warnings: parsed.warnings.into_iter().map(problem).collect(),
         })
+    }
+
+    fn rendered(&self, facts: &dyn Facts, task: TaskNo) -> Result<Option<Rendered>, String> {
+        if facts.workflow().dialect != kobza_dialect_native::DIALECT {
+            return Ok(None);
+        }
+        let seen = kobza_dialect_native::rendered(facts, task)?;
+        Ok(seen.map(|r| Rendered { language: r.language, text: r.text, inputs: r.inputs }))
     }
 
     fn params(&self, workflow: &Workflow, given: Json) -> Result<Json, Vec<Problem>> {

@@ -134,6 +134,8 @@ impl Runtime {
             alive_at: Instant::now(),
         };
         turner.restore()?;
+        // The log began in an earlier life.
+        turner.next_event.send_replace(turner.fence.next_event);
         let receiver = inbox.receiver;
         let thread = std::thread::Builder::new()
             .name("kobza-loop".to_owned())

@@ -1,6 +1,9 @@
 // The shapes of /api/v1 answers, as far as the pages read them.
 
 import type { Counts } from "../model/states";
+import type { components } from "./schema";
+
+type Schema = components["schemas"];
 
 export type Instant = string;
 
@@ -10,37 +13,9 @@ export interface Page<T> {
   total?: number;
 }
 
-export interface RunBar {
-  id: string;
-  state: string;
-  created_at: Instant;
-  started_at: Instant | null;
-  ended_at: Instant | null;
-  trigger: string;
-  version: string;
-  interval_start: Instant | null;
-  interval_end: Instant | null;
-  partition: string | null;
-}
+export type RunBar = Schema["RunBar"];
 
-export interface Run extends RunBar {
-  namespace: string;
-  workflow: string;
-  dialect: string;
-  cause: string | null;
-  message: string | null;
-  params?: Record<string, unknown> | null;
-  key: string | null;
-  labels: Record<string, string>;
-  parent: string | null;
-  priority: number;
-  generation: number;
-  counts: Counts;
-  total: number;
-  note: string | null;
-  backfill: string | null;
-  open: boolean;
-}
+export type Run = Schema["Run"];
 
 export interface TaskBrief {
   id: string;
@@ -53,22 +28,7 @@ export interface TaskBrief {
   attempt: number;
 }
 
-export interface Task extends TaskBrief {
-  namespace: string;
-  kind: string;
-  group: string | null;
-  summary: boolean;
-  cause: string | null;
-  message: string | null;
-  exit_code: number | null;
-  priority: number;
-  created_at: Instant;
-  ready_at: Instant | null;
-  started_at: Instant | null;
-  ended_at: Instant | null;
-  due_at: Instant | null;
-  label: string | null;
-}
+export type Task = Schema["Task"];
 
 export interface Neighbour {
   path: string;
@@ -82,8 +42,6 @@ export interface TaskDetail extends Task {
   attempts: number;
   retry_limit: number | null;
   timeout_ms: number | null;
-  rendered: { language: string; text: string } | null;
-  inputs: unknown;
   outputs: { key: string; value: unknown; truncated: boolean }[];
   spec: unknown;
   upstream: Neighbour[];
@@ -92,6 +50,8 @@ export interface TaskDetail extends Task {
   produces: string[];
   approval: { prompt: string; fields: JsonSchema | null } | null;
 }
+
+export type RenderedTask = Schema["RenderedTask"];
 
 export interface Attempt {
   attempt: number;
@@ -145,61 +105,15 @@ export interface LogMatches {
   next: string | null;
 }
 
-export interface Artifact {
-  id: string;
-  name: string;
-  key: string;
-  media_type: string;
-  size: number | null;
-  hash: string | null;
-  created_at: Instant | null;
-  task: string;
-  task_name: string;
-  run: string;
-  preview: "table" | "image" | "markdown" | "text" | "json" | "html" | "plot" | null;
-}
+export type Artifact = Schema["Artifact"];
 
-export interface PlotValue {
-  shape: string;
-  x: unknown[];
-  series: { name: string; values: (number | null)[] }[];
-}
+export type PlotValue = Schema["PreviewPlot"];
 
-export interface Preview {
-  kind: string;
-  columns: { name: string; type: string | null }[];
-  rows: unknown[][];
-  total_rows: number | null;
-  text: string | null;
-  value: unknown;
-  plot: PlotValue | null;
-  truncated: boolean;
-}
+export type Preview = Schema["Preview"];
 
-export interface WorkflowError {
-  message: string;
-  line: number | null;
-  column: number | null;
-  at?: Instant;
-}
+export type WorkflowError = Schema["WorkflowError"];
 
-export interface Workflow {
-  namespace: string;
-  name: string;
-  dialect: string;
-  version: string;
-  description: string | null;
-  tags: string[];
-  paused: boolean;
-  task_count: number;
-  created_at: Instant;
-  updated_at: Instant;
-  error: WorkflowError | null;
-  schedule: string | null;
-  next_run_at: Instant | null;
-  active_runs: number;
-  last_runs: RunBar[];
-}
+export type Workflow = Schema["Workflow"];
 
 export interface JsonSchema {
   type?: string | string[];
@@ -232,27 +146,15 @@ export interface WorkflowDetail extends Workflow {
   partitions: Dimension[];
 }
 
-export interface Facet {
-  value: string;
-  count: number;
-}
+export type Facet = Schema["Facet"];
 
 export interface WorkflowPage extends Page<Workflow> {
   facets?: { tags: Facet[]; dialects: Facet[] };
 }
 
-export interface Version {
-  version: string;
-  created_at: Instant;
-  current: boolean;
-  runs?: number | null;
-}
+export type Version = Schema["Version"];
 
-export interface VersionDetail extends Version {
-  source: string | null;
-  language: string;
-  params: JsonSchema | null;
-}
+export type VersionDetail = Schema["VersionDetail"];
 
 export interface GridRow {
   path: string;
@@ -340,99 +242,23 @@ export interface RunsBulk {
   truncated: boolean;
 }
 
-export interface Asset {
-  key: string;
-  namespace: string;
-  health: string;
-  freshness: { status: string; due_at: Instant | null };
-  last: { at: Instant; run: string | null; task: string | null; partition: string | null } | null;
-  producers: string[];
-  consumers: string[];
-  checks: { passed: number; failed: number };
-  partitions: { total: number; present: number; failed: number | null } | null;
-}
+export type Asset = Schema["Asset"];
 
-export interface AssetDetail extends Asset {
-  metadata: Record<string, unknown>;
-  upstream: string[];
-  downstream: string[];
-  check_results: {
-    name: string;
-    passed: boolean;
-    blocking: boolean;
-    at: Instant;
-    run: string | null;
-    detail: string | null;
-  }[];
-}
+export type AssetDetail = Schema["AssetDetail"];
 
-export interface AssetGraph {
-  nodes: Asset[];
-  edges: { from: string; to: string; workflow: string }[];
-  truncated: boolean;
-}
+export type AssetGraph = Schema["AssetGraph"];
 
-export interface AssetEvent {
-  seq: number;
-  at: Instant;
-  kind: string;
-  partition: string | null;
-  run: string | null;
-  task: string | null;
-  check: string | null;
-  passed: boolean | null;
-  detail: string | null;
-  metadata: unknown;
-}
+export type AssetEvent = Schema["AssetEvent"];
 
-export interface Dimension {
-  name: string;
-  kind: string;
-  total: number;
-  first: string | null;
-  last: string | null;
-  keys?: string[] | null;
-}
+export type Dimension = Schema["PartitionDimension"];
 
-export interface Partition {
-  key: string;
-  state: string;
-  at: Instant | null;
-  run: string | null;
-}
+export type Partition = Schema["Partition"];
 
-export interface Partitions {
-  dimensions: Dimension[];
-  total: number;
-  counts: Counts;
-  items?: Partition[];
-  buckets?: { offset: number; count: number; first: string; last: string; counts: Counts }[];
-  next: string | null;
-}
+export type Partitions = Schema["PartitionsView"];
 
-export interface Trigger {
-  id: string;
-  namespace: string;
-  workflow: string;
-  name: string | null;
-  kind: string;
-  text: string;
-  timezone: string | null;
-  paused: boolean;
-  catchup: boolean;
-  overlap: string;
-  next_at: Instant | null;
-  last: Decision | null;
-  spec: unknown;
-}
+export type Trigger = Schema["Trigger"];
 
-export interface Decision {
-  at: Instant;
-  slot: Instant | null;
-  decision: string;
-  reason: string | null;
-  run: string | null;
-}
+export type Decision = Schema["Decision"];
 
 export interface Backfill {
   id: string;

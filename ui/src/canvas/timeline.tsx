@@ -1,6 +1,6 @@
 import { useCallback, useEffect, useLayoutEffect, useMemo, useRef, useState } from "react";
 import type { TimelineItem } from "../api/types";
-import { formatDuration, formatDurationShort, spanMs } from "../model/duration";
+import { formatAxis, formatDuration, spanMs } from "../model/duration";
 import { lookOf, wordOf } from "../model/states";
 import { formatClock } from "../model/zone";
 import { useNow } from "../parts/time";
@@ -169,7 +169,7 @@ export function TimelineCanvas(props: TimelineProps) {
     for (const offset of ticks(span, start, width)) {
       const left = x(start + offset);
       if (left > width - 60) continue;
-      context.fillText(`+${formatDurationShort(offset)}`, left + 3, 11);
+      context.fillText(`+${formatAxis(offset)}`, left + 3, 11);
       context.fillText(formatClock(start + offset, zone), left + 3, 21);
     }
     if (brush) {

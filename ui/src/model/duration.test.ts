@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
 import {
+  formatAxis,
   formatBytes,
   formatCount,
   formatDuration,
@@ -75,6 +76,21 @@ describe("durations", () => {
       "100k",
       "1.0M",
       "12M",
+    ]);
+  });
+});
+
+describe("an axis", () => {
+  it("tells neighbours apart", () => {
+    expect([0, 500, 1000, 1500, 90_000, 120_000, 5_400_000, 129_600_000].map(formatAxis)).toEqual([
+      "0s",
+      "500ms",
+      "1s",
+      "1.5s",
+      "1m 30s",
+      "2m",
+      "1h 30m",
+      "1d 12h",
     ]);
   });
 });

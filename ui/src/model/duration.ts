@@ -26,6 +26,18 @@ export function formatDurationShort(ms: number): string {
   return `${Math.round(ms / 86_400_000)}d`;
 }
 
+/** The exact length at a round step of an axis: 500ms, 1.5s, 2m 30s, 1h 30m. */
+export function formatAxis(ms: number): string {
+  const both = (a: string, b: number, unit: string) => (b === 0 ? a : `${a} ${b}${unit}`);
+  if (ms === 0) return "0s";
+  if (ms < 1000) return `${ms}ms`;
+  if (ms < 60_000) return `${ms / 1000}s`;
+  if (ms < 3_600_000) return both(`${Math.floor(ms / 60_000)}m`, (ms % 60_000) / 1000, "s");
+  if (ms < 86_400_000)
+    return both(`${Math.floor(ms / 3_600_000)}h`, (ms % 3_600_000) / 60_000, "m");
+  return both(`${Math.floor(ms / 86_400_000)}d`, (ms % 86_400_000) / 3_600_000, "h");
+}
+
 /** How long from start to end, or to `now` while there is no end. */
 export function spanMs(
   start: string | null | undefined,

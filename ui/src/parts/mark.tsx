@@ -1,12 +1,5 @@
-import {
-  barShares,
-  type Counts,
-  countsText,
-  type Look,
-  lookOf,
-  totalOf,
-  wordOf,
-} from "../model/states";
+import { useStateWord } from "../dialects/context";
+import { barShares, type Counts, countsText, type Look, lookOf, totalOf } from "../model/states";
 
 // Each look has its own shape, so that colour never speaks alone.
 const SHAPES: Record<Look, React.ReactNode> = {
@@ -80,6 +73,7 @@ export function Mark({
 }
 
 export function State({ state, word }: { state: string; word?: string }) {
+  const wordOf = useStateWord();
   return (
     <span className={`state look-${lookOf(state)}`}>
       <Mark state={state} />

@@ -99,7 +99,14 @@ function ArtifactPreview({ artifact }: { artifact: Artifact }) {
       </header>
       {framed ? (
         // What a task wrote never runs with the page's rights: no script, no origin.
-        <iframe title={artifact.name} sandbox="" src={content} className="artifact-frame" />
+        // A frame of its own for each: another address in the same one would be a step back.
+        <iframe
+          key={content}
+          title={artifact.name}
+          sandbox=""
+          src={content}
+          className="artifact-frame"
+        />
       ) : image ? (
         <div className="body">
           <img src={content} alt={artifact.name} className="artifact-image" />

@@ -1,6 +1,7 @@
 import { Link } from "@tanstack/react-router";
 import { useApi } from "../api/hooks";
 import type { Run } from "../api/types";
+import { paramsOf } from "../model/params";
 import { useAddress } from "../parts/address";
 import { Await, Empty, runLabel } from "../parts/basics";
 import { CountsBar, State } from "../parts/mark";
@@ -46,7 +47,7 @@ export function CompareView() {
 }
 
 function Comparison({ data }: { data: Answer }) {
-  const names = [...new Set(data.runs.flatMap((run) => Object.keys(run.params ?? {})))].sort();
+  const names = [...new Set(data.runs.flatMap((run) => Object.keys(paramsOf(run))))].sort();
   const row = (key: string, label: React.ReactNode, values: unknown[]) => {
     const words = values.map(text);
     const differs = new Set(words).size > 1;
@@ -125,7 +126,7 @@ function Comparison({ data }: { data: Answer }) {
             row(
               `p:${name}`,
               <code>{name}</code>,
-              data.runs.map((run) => run.params?.[name]),
+              data.runs.map((run) => paramsOf(run)[name]),
             ),
           )}
           {data.outputs.length > 0 ? (

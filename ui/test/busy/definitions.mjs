@@ -67,8 +67,7 @@ function daily(i) {
     schedule: {
       cron: `${(i * 7) % 60} ${i % 6} * * *`,
       timezone: i % 2 ? "Europe/Kyiv" : "America/New_York",
-      // Slots before this are for backfills.
-      start: "2030-01-01",
+      catchup: false,
     },
     params: {
       region: {
@@ -109,18 +108,17 @@ function daily(i) {
   };
 }
 
-/** A project of many models in layers of groups. */
+/** A project of many models in layers of groups; each reads some of the layer before. */
 function models(count) {
   const [layers, tasks] = [20, {}];
   const wide = Math.ceil(count / layers);
   let made = 0;
   for (let l = 0; l < layers && made < count; l += 1) {
-    const inner = {};
     for (let n = 0; n < wide && made < count; n += 1, made += 1) {
-      const needs = n > 0 && n % 3 === 0 ? [`model_${l}_${n - 1}`] : [];
-      inner[`model_${l}_${n}`] = { noop: true, ...(needs.length ? { needs } : {}) };
+      const reads = l === 0 ? [] : [n, (n * 7 + 3) % wide, ...(n % 4 ? [] : [(n * 13) % wide])];
+      const needs = [...new Set(reads)].map((r) => `layer_${l - 1}_model_${r}`);
+      tasks[`layer_${l}_model_${n}`] = { noop: true, ...(needs.length ? { needs } : {}) };
     }
-    tasks[`layer_${l}`] = { group: { tasks: inner }, ...(l ? { needs: [`layer_${l - 1}`] } : {}) };
   }
   return { name: "dbt_all_models", description: `${count} models`, tags: ["dbt"], tasks };
 }
@@ -133,7 +131,7 @@ function special(size) {
       tags: ["ml"],
       tasks: {
         list: {
-          shell: `awk 'BEGIN { for (i = 1; i <= ${size.lines}; i++) { if (i == ${Math.round(size.lines * 0.777)}) print "ERROR needle: checksum differs"; else if (i % 9973 == 0) print "ERROR duplicate key " i " <b>not markup</b> &amp; not an entity"; else if (i % 997 == 0) print "WARN  slow answer of shard " i % 16; else printf "\\033[32mINFO\\033[0m  listed picture %d of bucket %d\\n", i, i % 64 } }'`,
+          shell: `awk 'BEGIN { for (i = 1; i <= ${size.lines}; i++) { if (i == ${Math.round(size.lines * 0.777)}) print "ERROR needle: checksum differs"; else if (i % 9973 == 0) print "ERROR duplicate key " i " <b>not markup</b> &amp; not an entity"; else if (i % 997 == 0) print "WARN  slow answer of shard " i % 16; else printf "\\033[32mINFO\\033[0m  picture %d\\n", i } }'`,
         },
         resize: { noop: true, needs: "list", map: { range: size.tasks } },
         index: { noop: true, needs: "resize" },
@@ -212,17 +210,32 @@ tasks:
   load: {shell: "echo loaded", needs: extrat}
 `;
 
+const ARGO = `apiVersion: argoproj.io/v1alpha1
+kind: Workflow
+metadata: {name: hello-argo}
+spec:
+  entrypoint: main
+  templates:
+    - name: main
+      steps:
+        - - {name: first, template: say}
+        - - {name: second, template: say}
+    - name: say
+      container: {image: busybox, command: [echo], args: [hello]}
+`;
+
 /** Writes the definitions; answers the names of the daily ones. */
 export async function write(folder, size) {
   const place = join(folder, "workflows");
   await mkdir(place, { recursive: true });
   const rest = special(size);
-  const dailies = Array.from({ length: size.workflows - rest.length - 1 }, (_, i) => daily(i));
+  const dailies = Array.from({ length: size.workflows - rest.length - 2 }, (_, i) => daily(i));
   let n = 0;
   for (const workflow of [...dailies, ...rest]) {
     n += 1;
     await writeFile(join(place, `w${String(n).padStart(2, "0")}.yaml`), yaml(workflow));
   }
   await writeFile(join(place, "broken.yaml"), BROKEN);
+  await writeFile(join(place, "argo.yaml"), ARGO);
   return dailies;
 }

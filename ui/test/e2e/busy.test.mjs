@@ -11,7 +11,7 @@ import { fill } from "../busy/store.mjs";
 import { settled } from "./axe.mjs";
 import { launch } from "./browser.mjs";
 import { inPages } from "./pages.mjs";
-import { freePort, missing, start, stop } from "./server.mjs";
+import { client, ended, freePort, missing, start, stop } from "./server.mjs";
 
 let browser;
 let folder;
@@ -185,4 +185,73 @@ inPage("who holds a limit and who waits", {}, async (page) => {
   const panel = page.getByRole("complementary");
   await panel.getByRole("link", { name: /seat/ }).first().waitFor();
   await panel.getByText(/10/).first().waitFor();
+});
+
+inPage("workflows of another system are filtered, and speak its words", {}, async (page) => {
+  await page.goto(`${url}/workflows`);
+  await page.locator(".filters").getByRole("button", { name: /^argo/ }).click();
+  await page.waitForURL(/dialect=argo/);
+  await page.getByRole("row", { name: /hello-argo/ }).waitFor();
+  await page.getByRole("row", { name: /dbt_all_models/ }).waitFor({ state: "detached" });
+  await page.getByRole("link", { name: "hello-argo" }).click();
+  await page.getByRole("button", { name: "Submit…" }).waitFor();
+  await page.getByRole("link", { name: "Workflows", exact: true }).nth(1).waitFor();
+});
+
+inPage("a new version is told of, with what it changed", {}, async (page) => {
+  const api = client(url);
+  const { source } = await api(`/workflows/${made.daily}`);
+  const changed = { ...JSON.parse(source), description: "twice as careful" };
+  await api("/workflows", changed);
+  const { id } = await api(`/workflows/${made.daily}/runs`, { params: {} });
+  await ended(api, id);
+  await page.goto(`${url}/workflows/${made.daily}?tab=code`);
+  await page.getByText("twice as careful").first().waitFor();
+  await page.getByRole("button", { name: "Changes" }).first().click();
+  await page.waitForURL(/against=/);
+  await page.locator(".cm-deletedChunk, .cm-changedLine").first().waitFor();
+});
+
+inPage("from home to a running run and its tasks without a mouse", {}, async (page) => {
+  await page.goto(url);
+  await settled(page);
+  await page.keyboard.press("g");
+  await page.keyboard.press("w");
+  await page.waitForURL(/\/workflows/);
+  await page.locator("[data-filter]").waitFor();
+  await page.keyboard.press("/");
+  await page.keyboard.type("release");
+  await page.waitForURL(/q=release/);
+  await page.keyboard.press("Control+k");
+  await page.locator("[cmdk-input]").waitFor();
+  await page.keyboard.type("release_mo");
+  await page
+    .getByRole("option", { name: /release_model/ })
+    .first()
+    .waitFor();
+  await page.keyboard.press("Enter");
+  await page.waitForURL(/workflows\/release_model/);
+  await page.getByRole("heading", { name: "release_model" }).waitFor();
+  await page.keyboard.press("r");
+  await page.getByRole("dialog").waitFor();
+  await page.getByLabel("Note").focus();
+  await page.keyboard.type("by hand");
+  await page.keyboard.press("Enter");
+  await page.waitForURL(/\/runs\//);
+  await page.locator(".node", { hasText: "approve" }).waitFor();
+  await page.keyboard.press("3");
+  await page.waitForURL(/tab=tasks/);
+  await page.getByRole("row", { name: /approve/ }).waitFor();
+  await page.keyboard.press("?");
+  await page.getByRole("dialog").getByText("Search and commands").waitFor();
+  await page.keyboard.press("Escape");
+  await page.keyboard.press("Shift+C");
+  await page.getByRole("dialog").getByText("What changes").waitFor();
+  await page.keyboard.press("Escape");
+});
+
+inPage("what a task runs is shown with its values", {}, async (page) => {
+  await page.goto(`${url}/tasks/${made.log}?tab=detail`);
+  await page.getByText("What is run").waitFor();
+  await page.locator(".cm-content", { hasText: "needle: checksum differs" }).waitFor();
 });

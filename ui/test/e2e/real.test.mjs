@@ -83,6 +83,11 @@ inPage(
       .getByRole("button")
       .click();
     await panel.getByText("row 40 of <b>us</b>").waitFor();
+    // The command is shown with its values in it.
+    await panel.getByRole("link", { name: "Definition" }).click();
+    await panel.getByText(/for i in \$\(seq 40\)/).waitFor();
+    await panel.getByRole("link", { name: "Log" }).click();
+    await panel.getByText("row 40 of <b>us</b>").waitFor();
     assert.equal(await panel.locator(".log-text b").count(), 0);
     assert.ok((await panel.locator(".log-text .a-f2").count()) > 0);
   },
@@ -447,5 +452,11 @@ inPage(
     await page.getByRole("button", { name: "Start the run" }).click();
     await page.waitForURL(/\/runs\//);
     await page.locator(".node", { hasText: "approve" }).waitFor();
+    // What happened before is still told.
+    await page.goto(`${url}/events?workflow=orders`);
+    await page
+      .getByRole("row", { name: /orders/ })
+      .first()
+      .waitFor();
   },
 );

@@ -1,13 +1,17 @@
 import { useMemo } from "react";
 import type { AssetGraph, Graph } from "../../api/types";
 import GraphView from "../../graph/graph-view";
+import { plural } from "../../model/duration";
 
 /** Assets as the graph's nodes: what is made from what, across workflows. */
 export function lineageGraph(graph: AssetGraph): Graph {
+  const joined = new Set(graph.edges.flatMap((edge) => [edge.from, edge.to]));
+  // What stands alone has no lineage to show, unless nothing else is there.
+  const shown = joined.size === 0 ? graph.nodes : graph.nodes.filter((a) => joined.has(a.key));
   return {
-    nodes: graph.nodes.map((asset) => ({
+    nodes: shown.map((asset) => ({
       id: asset.key,
-      name: asset.key.split("/").at(-1) ?? asset.key,
+      name: asset.key.split("/").slice(-2).join("/"),
       kind:
         [
           asset.freshness.status === "none" ? null : asset.freshness.status,
@@ -56,6 +60,12 @@ export default function Lineage({
         onChoose={(node) => onOpen(node.id)}
         label={`Lineage of ${graph.nodes.length} assets`}
       />
+      {shown.nodes.length < graph.nodes.length ? (
+        <div className="legend quiet small">
+          {plural(graph.nodes.length - shown.nodes.length, "asset")} without neighbours left out:
+          the list has them.
+        </div>
+      ) : null}
       {graph.truncated ? (
         <div className="legend quiet small">
           Only the first {graph.nodes.length} are drawn: filter by key.

@@ -45,7 +45,7 @@ const COLUMNS: Column<Partition>[] = [
     width: "minmax(0, 1fr)",
     cell: (p) => <span className="mono">{p.key}</span>,
   },
-  { key: "at", head: "Made", width: "90px", cell: (p) => <Ago at={p.at} /> },
+  { key: "at", head: "Made", wide: true, width: "90px", cell: (p) => <Ago at={p.at} /> },
   {
     key: "run",
     head: "Run",

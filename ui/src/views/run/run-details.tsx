@@ -3,11 +3,15 @@ import { asCommand } from "../../act/schema";
 import { request } from "../../api/client";
 import { useAction } from "../../api/hooks";
 import type { Run } from "../../api/types";
+import { useWords } from "../../dialects/context";
+import { upper } from "../../dialects/words";
+import { paramsOf } from "../../model/params";
 import { CopyButton } from "../../parts/basics";
 import { Exact } from "../../parts/time";
 import { Value } from "../../parts/value";
 
 export function RunDetails({ run }: { run: Run }) {
+  const words = useWords();
   const [note, setNote] = useState(run.note ?? "");
   const save = useAction<Run>({
     run: (_, key) =>
@@ -23,13 +27,13 @@ export function RunDetails({ run }: { run: Run }) {
     <div className="columns">
       <section className="card">
         <header>
-          <h2 className="grow">Parameters</h2>
-          <CopyButton text={asCommand(run.workflow, run.params ?? {})} label="Copy as command" />
+          <h2 className="grow">{upper(words.params)}</h2>
+          <CopyButton text={asCommand(run.workflow, paramsOf(run))} label="Copy as command" />
         </header>
         <div className="body">
-          {run.params && Object.keys(run.params).length > 0 ? (
+          {Object.keys(paramsOf(run)).length > 0 ? (
             <dl className="facts">
-              {Object.entries(run.params).map(([key, value]) => (
+              {Object.entries(paramsOf(run)).map(([key, value]) => (
                 <div key={key} style={{ display: "contents" }}>
                   <dt className="mono">{key}</dt>
                   <dd>
@@ -39,7 +43,7 @@ export function RunDetails({ run }: { run: Run }) {
               ))}
             </dl>
           ) : (
-            <p className="quiet">It was started without parameters.</p>
+            <p className="quiet">It was started without {words.params}.</p>
           )}
         </div>
       </section>

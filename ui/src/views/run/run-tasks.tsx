@@ -2,8 +2,10 @@ import { useEffect, useState } from "react";
 import { TaskActionDialog, type TaskActionKind } from "../../act/tasks";
 import { useList } from "../../api/hooks";
 import type { Run, Task } from "../../api/types";
+import { useStateWord, useWords } from "../../dialects/context";
+import { upper } from "../../dialects/words";
 import { formatCount, plural } from "../../model/duration";
-import { orderedCounts, wordOf } from "../../model/states";
+import { orderedCounts } from "../../model/states";
 import { listOf, toggled, useAddress } from "../../parts/address";
 import { Await, Empty, Menu, SearchField } from "../../parts/basics";
 import { Mark, State } from "../../parts/mark";
@@ -21,6 +23,8 @@ export function RunTasks({
   onOpen: (task: string) => void;
 }) {
   const [search, set] = useAddress();
+  const words = useWords();
+  const wordOf = useStateWord();
   const [chosen, setChosen] = useState<Set<string>>(new Set());
   const [action, setAction] = useState<TaskActionKind | null>(null);
   const query = { state: search.state, q: search.q, node, sort: search.sort };
@@ -39,7 +43,7 @@ export function RunTasks({
     },
     {
       key: "task",
-      head: "Task",
+      head: upper(words.task),
       sort: "task",
       width: "minmax(120px, 1.4fr)",
       cell: (t) => (
@@ -67,7 +71,7 @@ export function RunTasks({
     },
     {
       key: "attempt",
-      head: "Attempt",
+      head: upper(words.attempt.split(" ")[0] ?? ""),
       wide: true,
       width: "58px",
       end: true,
@@ -135,11 +139,12 @@ export function RunTasks({
             <button
               key={kind}
               type="button"
-              disabled={ids.length === 0 && !filtered}
+              disabled={ids.length === 0 && (states.length === 0 || Boolean(search.q))}
+              title={ids.length === 0 && search.q ? "choose tasks first" : undefined}
               onClick={() => setAction(kind)}
             >
-              {kind === "clear" ? "Rerun" : kind === "mark" ? "Mark" : "Cancel"}{" "}
-              {ids.length > 0 ? `${ids.length} chosen` : "all that match"}…
+              {kind === "clear" ? words.rerun : kind === "mark" ? "Mark" : "Cancel"}{" "}
+              {ids.length > 0 ? `${ids.length} chosen` : "all of these states"}…
             </button>
           ))}
         </Menu>

@@ -6,8 +6,11 @@ import { TaskActionDialog, type TaskActionKind, type TaskTarget } from "../../ac
 import { ApiError, enc, request } from "../../api/client";
 import { useAction, useApi } from "../../api/hooks";
 import type { Graph, GraphNode, Run, WorkflowDetail } from "../../api/types";
+import { Dialect, useStateWord, useWords } from "../../dialects/context";
+import { upper } from "../../dialects/words";
 import { formatCount } from "../../model/duration";
-import { countsText, isFinished, orderedCounts, wordOf } from "../../model/states";
+import { paramsOf } from "../../model/params";
+import { countsText, isFinished, orderedCounts } from "../../model/states";
 import { useAddress } from "../../parts/address";
 import { Await, Empty, Loading, Menu, runLabel } from "../../parts/basics";
 import { CountsBar, Mark, State } from "../../parts/mark";
@@ -60,7 +63,9 @@ export function RunView() {
                 This run was deleted while it was open. What is shown is the last that was known.
               </span>
             </div>
-            <RunBody run={data} />
+            <Dialect of={data.dialect}>
+              <RunBody run={data} />
+            </Dialect>
           </>
         ) : (
           <Empty title="This run does not exist">
@@ -72,7 +77,13 @@ export function RunView() {
         )
       ) : (
         <Await of={run} what="the run">
-          {() => (data ? <RunBody run={data} /> : null)}
+          {() =>
+            data ? (
+              <Dialect of={data.dialect}>
+                <RunBody run={data} />
+              </Dialect>
+            ) : null
+          }
         </Await>
       )}
     </div>
@@ -93,6 +104,8 @@ function RunBody({ run }: { run: Run }) {
   const finished = isFinished(run.state);
   const failed = (run.counts.failed ?? 0) + (run.counts.upstream_failed ?? 0);
   const close = () => setActing(null);
+  const words = useWords();
+  const wordOf = useStateWord();
 
   const hold = useAction<Run, "pause" | "resume">({
     run: (what, key) =>
@@ -104,12 +117,12 @@ function RunBody({ run }: { run: Run }) {
   useKeys("Run", [
     {
       keys: "shift+c",
-      word: failed > 0 ? "Rerun failed tasks" : "Rerun tasks",
+      word: `${words.rerun} ${failed > 0 ? "failed " : ""}${words.tasks}`,
       run: () => setActing({ kind: "clear", target: { run: run.id }, onlyFailed: failed > 0 }),
     },
     { keys: "1", word: "Graph", run: () => set({ tab: "graph" }) },
     { keys: "2", word: "Timeline", run: () => set({ tab: "timeline" }) },
-    { keys: "3", word: "Tasks", run: () => set({ tab: "tasks" }) },
+    { keys: "3", word: upper(words.tasks), run: () => set({ tab: "tasks" }) },
     { keys: "4", word: "Events", run: () => set({ tab: "events" }) },
   ]);
 
@@ -134,7 +147,12 @@ function RunBody({ run }: { run: Run }) {
           </h1>
           {run.interval_start ? (
             <span className="chip">
-              <Interval start={run.interval_start} end={run.interval_end} />
+              {words.interval ? <span className="quiet">{words.interval}</span> : null}
+              {words.intervalStartOnly ? (
+                <Exact at={run.interval_start} />
+              ) : (
+                <Interval start={run.interval_start} end={run.interval_end} />
+              )}
             </span>
           ) : null}
           {run.partition ? <span className="chip mono">{run.partition}</span> : null}
@@ -147,7 +165,15 @@ function RunBody({ run }: { run: Run }) {
                 setActing({ kind: "clear", target: { run: run.id }, onlyFailed: true })
               }
             >
-              Rerun {formatCount(failed)} failed…
+              {words.rerun} {formatCount(failed)} failed…
+            </button>
+          ) : finished && run.total > 0 ? (
+            <button
+              type="button"
+              className="button"
+              onClick={() => setActing({ kind: "clear", target: { run: run.id } })}
+            >
+              {words.rerun}…
             </button>
           ) : null}
           {run.state === "paused" ? (
@@ -165,10 +191,10 @@ function RunBody({ run }: { run: Run }) {
               type="button"
               onClick={() => setActing({ kind: "clear", target: { run: run.id } })}
             >
-              Rerun tasks of this run…
+              {words.rerun} {words.tasks} of this {words.run}…
             </button>
             <button type="button" onClick={() => setActing({ kind: "rerun" })}>
-              New run with these parameters…
+              New {words.run} with these {words.params}…
             </button>
             <button
               type="button"
@@ -251,10 +277,10 @@ function RunBody({ run }: { run: Run }) {
         items={[
           ["graph", "Graph"],
           ["timeline", "Timeline"],
-          ["tasks", "Tasks"],
+          ["tasks", upper(words.tasks)],
           ["events", "Events"],
           ["artifacts", "Artifacts"],
-          ["details", "Parameters and notes"],
+          ["details", `${upper(words.params)} and notes`],
         ]}
       />
       <div className={`tab-body${["graph", "timeline"].includes(tab) ? " flush" : ""}`}>
@@ -293,7 +319,7 @@ function RunBody({ run }: { run: Run }) {
       ) : null}
       {acting?.kind === "stop" ? <CancelRunDialog id={run.id} onClose={close} /> : null}
       {acting?.kind === "rerun" ? (
-        <StartRunDialog workflow={run.workflow} from={run.params ?? {}} onClose={close} />
+        <StartRunDialog workflow={run.workflow} from={paramsOf(run)} onClose={close} />
       ) : null}
       {acting?.kind === "delete" ? (
         <RunsBulkDialog

@@ -6,8 +6,10 @@ import { ApproveForm } from "../../act/approve";
 import { TaskActionDialog, type TaskActionKind } from "../../act/tasks";
 import { useList } from "../../api/hooks";
 import type { Attempt, TaskDetail } from "../../api/types";
+import { useStateWord, useWords } from "../../dialects/context";
+import { upper } from "../../dialects/words";
 import { LogView } from "../../log/log-view";
-import { isFinished, wordOf } from "../../model/states";
+import { isFinished } from "../../model/states";
 import { useAddress } from "../../parts/address";
 import { Await, Menu } from "../../parts/basics";
 import { Mark, State } from "../../parts/mark";
@@ -27,12 +29,13 @@ export function taskTitle(task: { path: string; name: string; map_index: number 
 export function TaskBody({ task, panel = false }: { task: TaskDetail; panel?: boolean }) {
   const [search, set] = useAddress();
   const [action, setAction] = useState<TaskActionKind | null>(null);
+  const words = useWords();
   const finished = isFinished(task.state);
   const never = task.attempt === 0;
   const tabKey = panel ? "pane" : "tab";
-  const tab = search[tabKey] ?? (never || task.kind === "approval" ? "why" : "log");
+  const tab = search[tabKey] ?? (never || task.kind === "suspend" ? "why" : "log");
   useKeys("Task", [
-    { keys: "shift+c", word: "Rerun this task", run: () => setAction("clear") },
+    { keys: "shift+c", word: `${words.rerun} this ${words.task}`, run: () => setAction("clear") },
     { keys: "shift+s", word: "Mark it", run: () => setAction("mark") },
     { keys: "l", word: "Log", run: () => set({ [tabKey]: "log" }) },
     { keys: "y", word: "Why it is so", run: () => set({ [tabKey]: "why" }) },
@@ -52,7 +55,7 @@ export function TaskBody({ task, panel = false }: { task: TaskDetail; panel?: bo
           <span className="grow" />
           {finished ? (
             <button type="button" className="button" onClick={() => setAction("clear")}>
-              Rerun…
+              {words.rerun}…
             </button>
           ) : (
             <button type="button" className="button" onClick={() => setAction("cancel")}>
@@ -61,7 +64,7 @@ export function TaskBody({ task, panel = false }: { task: TaskDetail; panel?: bo
           )}
           <Menu label="More actions" button="More">
             <button type="button" onClick={() => setAction("clear")}>
-              Rerun…
+              {words.rerun}…
             </button>
             <button type="button" onClick={() => setAction("mark")}>
               Mark as…
@@ -98,7 +101,7 @@ export function TaskBody({ task, panel = false }: { task: TaskDetail; panel?: bo
           ) : null}
           {task.attempt > 0 ? (
             <span>
-              attempt {task.attempt}
+              {words.attempt} {task.attempt}
               {task.retry_limit ? ` of ${task.retry_limit + 1}` : ""}
             </span>
           ) : null}
@@ -120,7 +123,7 @@ export function TaskBody({ task, panel = false }: { task: TaskDetail; panel?: bo
         items={[
           ["log", "Log"],
           ["why", finished ? "Why" : "Why it waits"],
-          ["values", "Inputs and outputs"],
+          ["values", upper(words.values)],
           ["artifacts", "Artifacts"],
           ["detail", "Definition"],
           ["events", "Events"],
@@ -146,6 +149,8 @@ export function TaskBody({ task, panel = false }: { task: TaskDetail; panel?: bo
 }
 
 function AttemptLogs({ task }: { task: TaskDetail }) {
+  const words = useWords();
+  const wordOf = useStateWord();
   const [search, set] = useAddress();
   const list = useList<Attempt>(`/tasks/${task.id}/attempts`, {}, 200);
   return (
@@ -184,7 +189,8 @@ function AttemptLogs({ task }: { task: TaskDetail }) {
                     title={`${wordOf(a.state)}${a.message ? `: ${a.message}` : ""}`}
                     onClick={() => set({ attempt: String(a.attempt) })}
                   >
-                    <Mark state={a.state} title={wordOf(a.state)} /> Attempt {a.attempt}
+                    <Mark state={a.state} title={wordOf(a.state)} /> {upper(words.attempt)}{" "}
+                    {a.attempt}
                     <span className="quiet">
                       <Took start={a.started_at} end={a.ended_at} />
                     </span>

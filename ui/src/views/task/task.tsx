@@ -1,6 +1,7 @@
 import { Link, useParams } from "@tanstack/react-router";
 import { useApi } from "../../api/hooks";
-import type { TaskDetail } from "../../api/types";
+import type { Run, TaskDetail } from "../../api/types";
+import { Dialect } from "../../dialects/context";
 import { Await, runLabel } from "../../parts/basics";
 import { useTitle } from "../../shell/crumbs";
 import { useWatchedRun } from "../run/watch";
@@ -10,6 +11,7 @@ export function TaskView() {
   const { id } = useParams({ strict: false }) as { id: string };
   const task = useApi<TaskDetail>(`/tasks/${id}`, {}, { keep: false });
   useWatchedRun(task.data?.run ?? null);
+  const run = useApi<Run>(task.data ? `/runs/${task.data.run}` : null);
   const data = task.data;
   useTitle(data ? taskTitle(data) : "Task", [
     { key: "runs", node: <Link to="/runs">Runs</Link> },
@@ -38,7 +40,13 @@ export function TaskView() {
   return (
     <div className="view fixed">
       <Await of={task} what="the task">
-        {() => (data ? <TaskBody task={data} /> : null)}
+        {() =>
+          data ? (
+            <Dialect of={run.data?.dialect}>
+              <TaskBody task={data} />
+            </Dialect>
+          ) : null
+        }
       </Await>
     </div>
   );

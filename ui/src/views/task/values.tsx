@@ -1,8 +1,11 @@
 import { Link } from "@tanstack/react-router";
 import { lazy, Suspense } from "react";
-import type { Neighbour, TaskDetail } from "../../api/types";
+import { useApi } from "../../api/hooks";
+import type { Neighbour, RenderedTask, TaskDetail } from "../../api/types";
+import { useWords } from "../../dialects/context";
+import { upper } from "../../dialects/words";
 import { totalOf } from "../../model/states";
-import { CopyButton, Loading } from "../../parts/basics";
+import { Await, CopyButton, Loading } from "../../parts/basics";
 import { CountsBar, Mark } from "../../parts/mark";
 import { Value } from "../../parts/value";
 import { assetPath } from "../assets/path";
@@ -10,10 +13,11 @@ import { assetPath } from "../assets/path";
 const Code = lazy(() => import("../../parts/code"));
 
 export function ValuesTab({ task }: { task: TaskDetail }) {
+  const words = useWords();
   return (
     <div className="stack">
       <section className="stack" style={{ gap: 6 }}>
-        <h2>Outputs</h2>
+        <h2>{upper(words.outputs)}</h2>
         {task.outputs.length === 0 ? (
           <p className="quiet">It put nothing out{task.ended_at ? "." : " yet."}</p>
         ) : (
@@ -31,8 +35,8 @@ export function ValuesTab({ task }: { task: TaskDetail }) {
         )}
       </section>
       <section className="stack" style={{ gap: 6 }}>
-        <h2>Inputs</h2>
-        <Value value={task.inputs} empty="It takes no arguments." />
+        <h2>{upper(words.inputs)}</h2>
+        <Inputs task={task} />
       </section>
       {task.produces.length > 0 ? (
         <section className="stack" style={{ gap: 6 }}>
@@ -47,6 +51,51 @@ export function ValuesTab({ task }: { task: TaskDetail }) {
         </section>
       ) : null}
     </div>
+  );
+}
+
+const useRendered = (task: TaskDetail) =>
+  useApi<RenderedTask>(`/tasks/${task.id}/rendered`, {}, { keep: false });
+
+function Inputs({ task }: { task: TaskDetail }) {
+  const rendered = useRendered(task);
+  return (
+    <Await of={rendered} what="the inputs">
+      {() =>
+        rendered.data?.problem ? (
+          <p className="quiet">They cannot be told: {rendered.data.problem}.</p>
+        ) : (
+          <Value value={rendered.data?.inputs} empty="It takes no arguments." />
+        )
+      }
+    </Await>
+  );
+}
+
+/** The command, query or call as it runs: values stand where templates stood. */
+function RenderedText({ task }: { task: TaskDetail }) {
+  const words = useWords();
+  const rendered = useRendered(task);
+  const { text, language, problem } = rendered.data ?? {};
+  if (rendered.isSuccess && !text && !problem) return null;
+  return (
+    <section className="stack" style={{ gap: 6 }}>
+      <div className="row">
+        <h2 className="grow">{upper(words.rendered)}</h2>
+        {text ? <CopyButton text={text} label="Copy" /> : null}
+      </div>
+      <Await of={rendered} what="the text">
+        {() =>
+          problem ? (
+            <p className="quiet">It cannot be filled in: {problem}.</p>
+          ) : (
+            <Suspense fallback={<Loading what="the editor" />}>
+              <Code text={text ?? ""} language={language ?? "text"} />
+            </Suspense>
+          )
+        }
+      </Await>
+    </section>
   );
 }
 
@@ -78,27 +127,18 @@ function Neighbours({ title, list }: { title: string; list: Neighbour[] }) {
 }
 
 export function DetailTab({ task }: { task: TaskDetail }) {
+  const words = useWords();
   return (
     <div className="stack">
-      {task.rendered ? (
-        <section className="stack" style={{ gap: 6 }}>
-          <div className="row">
-            <h2 className="grow">What is run</h2>
-            <CopyButton text={task.rendered.text} label="Copy" />
-          </div>
-          <Suspense fallback={<Loading what="the editor" />}>
-            <Code text={task.rendered.text} language={task.rendered.language} />
-          </Suspense>
-        </section>
-      ) : null}
+      <RenderedText task={task} />
       <div className="columns">
         <Neighbours title="Depends on" list={task.upstream} />
         <Neighbours title="Needed by" list={task.downstream} />
       </div>
       <section className="stack" style={{ gap: 6 }}>
-        <h2>Limits and times</h2>
+        <h2>{upper(words.limits)} and times</h2>
         <dl className="facts">
-          <dt>Limits</dt>
+          <dt>{upper(words.limits)}</dt>
           <dd className="row wrap">
             {task.limits.length === 0 ? <span className="quiet">none</span> : null}
             {task.limits.map((limit) => (

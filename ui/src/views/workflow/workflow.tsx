@@ -4,6 +4,8 @@ import { StartRunDialog } from "../../act/start-run";
 import { enc } from "../../api/client";
 import { useApi } from "../../api/hooks";
 import type { Graph, WorkflowDetail } from "../../api/types";
+import { Dialect, useWords } from "../../dialects/context";
+import { upper } from "../../dialects/words";
 import { plural } from "../../model/duration";
 import { useAddress } from "../../parts/address";
 import { Await, Empty, Loading } from "../../parts/basics";
@@ -36,7 +38,13 @@ export function WorkflowView() {
   return (
     <div className="view fixed">
       <Await of={workflow} what="the workflow">
-        {() => (data ? <WorkflowBody key={name} workflow={data} /> : null)}
+        {() =>
+          data ? (
+            <Dialect of={data.dialect}>
+              <WorkflowBody key={name} workflow={data} />
+            </Dialect>
+          ) : null
+        }
       </Await>
     </div>
   );
@@ -47,12 +55,15 @@ function WorkflowBody({ workflow }: { workflow: WorkflowDetail }) {
   useWorkflowZone(workflow.timezone);
   const tab = search.tab ?? (workflow.error && workflow.last_runs.length === 0 ? "code" : "grid");
   const starting = search.start === "1";
-  const start = () => set({ start: "1" }, true);
+  const start = () => {
+    if (workflow.version) set({ start: "1" }, true);
+  };
+  const words = useWords();
   useKeys("Workflow", [
-    { keys: "r", word: "Run it", run: start },
+    { keys: "r", word: `${words.start} it`, run: start },
     { keys: "1", word: "Grid", run: () => set({ tab: "grid" }) },
     { keys: "2", word: "Graph", run: () => set({ tab: "graph" }) },
-    { keys: "3", word: "Runs", run: () => set({ tab: "runs" }) },
+    { keys: "3", word: upper(words.runs), run: () => set({ tab: "runs" }) },
     { keys: "4", word: "Code", run: () => set({ tab: "code" }) },
   ]);
   const closePanel = useCallback(
@@ -82,15 +93,23 @@ function WorkflowBody({ workflow }: { workflow: WorkflowDetail }) {
             </Link>
           ))}
           <span className="grow" />
-          <Link
-            to="/backfills"
-            search={{ new: "1", workflow: workflow.name } as never}
-            className="button"
+          {workflow.version ? (
+            <Link
+              to="/backfills"
+              search={{ new: "1", workflow: workflow.name } as never}
+              className="button"
+            >
+              Backfill…
+            </Link>
+          ) : null}
+          <button
+            type="button"
+            className="button primary"
+            disabled={!workflow.version}
+            title={workflow.version ? undefined : "It has no version that could run yet"}
+            onClick={start}
           >
-            Backfill…
-          </Link>
-          <button type="button" className="button primary" onClick={start}>
-            Run…
+            {words.start}…
           </button>
         </div>
         <div className="row wrap quiet" style={{ gap: "2px 16px" }}>
@@ -106,7 +125,9 @@ function WorkflowBody({ workflow }: { workflow: WorkflowDetail }) {
           ) : null}
           <span>{plural(workflow.task_count, "task")}</span>
           {workflow.max_active_runs ? (
-            <span>at most {workflow.max_active_runs} runs at once</span>
+            <span>
+              at most {workflow.max_active_runs} {words.runs} at once
+            </span>
           ) : null}
           {workflow.version ? (
             <span>
@@ -142,7 +163,7 @@ function WorkflowBody({ workflow }: { workflow: WorkflowDetail }) {
         items={[
           ["grid", "Grid"],
           ["graph", "Graph"],
-          ["runs", "Runs"],
+          ["runs", upper(words.runs)],
           ["calendar", "Calendar"],
           ["triggers", "Triggers"],
           ["durations", "Durations"],
