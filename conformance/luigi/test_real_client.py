@@ -9,6 +9,7 @@ starts a server for each test: `PORT` and `FOLDER` in the command are replaced, 
 
 import json
 import os
+import re
 import shlex
 import signal
 import socket
@@ -19,6 +20,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
+import luigi
 import pytest
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -98,11 +100,12 @@ def server(tmp_path):
 class Jobs:
     def __init__(self, server, folder):
         self.server, self.folder, self.all = server, folder, []
+        self.url = server.url
 
     def start(self, *args, workers=2, **settings):
         """Starts a luigi process; settings are `core` or `worker` keys such as `worker_keep_alive`."""
         command = [sys.executable, "-m", "luigi", "--module", "jobs", *args,
-                   "--scheduler-url", self.server.url, "--workers", str(workers)]
+                   "--scheduler-url", self.url, "--workers", str(workers)]
         for key, value in settings.items():
             command += [f"--{key.replace('_', '-')}"] + ([] if value is True else [str(value)])
         env = dict(os.environ, PYTHONPATH=HERE, OUT=str(self.folder), LUIGI_CONFIG_PATH=os.devnull)
@@ -253,6 +256,104 @@ def test_messages_reach_a_running_task(server, jobs):
                                         message_id=sent["message_id"])["response"])
     assert response == "heard you"
     assert "looks :)" in jobs.finish(worker)
+
+
+@pytest.fixture
+def luigid(tmp_path):
+    """luigi's own server with the same settings."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    config = tmp_path / "luigid.cfg"
+    config.write_text(CONFIG.replace("[scheduler]", f"[scheduler]\nstate_path = {tmp_path}/state"))
+    env = dict(os.environ, LUIGI_CONFIG_PATH=str(config))
+    command = [sys.executable, "-c", "import luigi.cmdline; luigi.cmdline.luigid()",
+               "--address", "127.0.0.1", "--port", str(port), "--logdir", str(tmp_path)]
+    process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    url = f"http://127.0.0.1:{port}"
+
+    def answers():
+        try:
+            return get(url, "is_paused", {})
+        except (urllib.error.URLError, ConnectionError):
+            return None
+
+    wait(answers)
+    yield url
+    process.kill()
+    process.wait()
+
+
+def get(url, method, arguments):
+    """As the visualiser calls: GET, with the arguments in the query; without any for `pause`."""
+    query = "" if arguments is None else "?" + urllib.parse.urlencode({"data": json.dumps(arguments)})
+    with urllib.request.urlopen(f"{url}/api/{method}{query}", timeout=30) as reply:
+        return json.load(reply)["response"]
+
+
+def shape(value):
+    """A reply without times, numbers of processes and names of workers."""
+    if isinstance(value, dict):
+        return {key: "some" if key in ("pid", "salt") else shape(item) for key, item in value.items()}
+    if isinstance(value, list):
+        value = [shape(item) for item in value]
+        # Dependencies: luigid's order is that of hash values.
+        return sorted(value) if all(isinstance(item, str) for item in value) else value
+    if isinstance(value, float):
+        return "a time"
+    if not isinstance(value, str):
+        return value
+    if value.startswith("Worker(") or (len(value) == 36 and value.count("-") == 4):
+        return "some id"
+    return "a traceback" if "Traceback" in value else value
+
+
+def test_every_call_of_the_visualiser_is_answered_in_luigids_shape(server, jobs, luigid, tmp_path):
+    script = os.path.join(os.path.dirname(luigi.__file__), "static", "visualiser", "js", "luigi.js")
+    with open(script) as file:
+        wanted = set(re.findall(r"urlRoot \+ ['\"]/(\w+)", file.read()))
+    assert len(wanted) == 21
+    replies = []
+    for url in (server.url, luigid):
+        folder = tmp_path / f"jobs{len(replies)}"
+        folder.mkdir()
+        own = Jobs(server, folder)
+        own.url, own.all = url, jobs.all
+        own.run("D")
+        own.run("Boom", workers=1, worker_keep_alive=True)
+        worker = own.start("WithMessages", workers=2, worker_keep_alive=True)
+        wait(lambda: (folder / "listening").exists())
+        wait(lambda: len(get(url, "worker_list", {})) == 1)
+        [(running, node)] = get(url, "task_list", {"status": "RUNNING"}).items()
+        tasks = {name.split("_")[0]: name for name in get(url, "task_search", {"task_str": "_"}).get("DONE", {})}
+        [boom] = get(url, "task_search", {"task_str": "Boom"})["DISABLED"]
+        done = tasks["D"]
+        lists = [("FAILED", ""), ("PENDING", "UPSTREAM_FAILED"), ("DONE", ""), ("RUNNING", ""),
+                 ("BATCH_RUNNING", ""), ("PENDING", ""), ("DISABLED", ""), ("PENDING", "UPSTREAM_DISABLED")]
+        calls = [("task_list", {"status": status, "upstream_status": upstream, "search": search})
+                 for status, upstream in lists for search in ("", "d num")]
+        calls += [
+            ("dep_graph", {"task_id": done, "include_done": True}),
+            ("dep_graph", {"task_id": done, "include_done": False}),
+            ("inverse_dep_graph", {"task_id": tasks["A"], "include_done": True}),
+            ("fetch_error", {"task_id": boom}),
+            ("get_task_status_message", {"task_id": running}),
+            ("get_task_progress_percentage", {"task_id": running}),
+            ("worker_list", {}), ("resource_list", {}), ("is_pause_enabled", {}), ("has_task_history", {}),
+            ("pause", None), ("is_paused", {}), ("unpause", None), ("is_paused", {}),
+            ("update_resource", {"resource": "db", "amount": 3}),
+            ("set_worker_processes", {"worker": node["worker_running"], "n": 1}),
+            ("send_scheduler_message", {"worker": node["worker_running"], "task": running, "content": "you"}),
+            ("get_scheduler_message_response", {"task_id": running, "message_id": "none"}),
+            ("re_enable_task", {"task_id": boom}), ("forgive_failures", {"task_id": boom}),
+            ("mark_as_done", {"task_id": boom}),
+            ("disable_worker", {"worker": node["worker_running"]}),
+        ]
+        assert {method for method, _ in calls} == wanted
+        replies.append([(method, shape(get(url, method, arguments))) for method, arguments in calls])
+        jobs.kill(worker)
+    for ours, theirs in zip(*replies, strict=True):
+        assert ours == theirs
 
 
 def post(url, body, headers=None):

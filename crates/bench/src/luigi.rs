@@ -61,6 +61,10 @@ impl Link {
                 if !head.starts_with("http/1.1 200") {
                     bail!("{method}: {}", head.lines().next().unwrap_or_default());
                 }
+                if head.lines().any(|l| l == "transfer-encoding: chunked") {
+                    reply.drain(..end + 4);
+                    return self.chunks(reply);
+                }
                 let length = head.lines().find_map(|l| l.strip_prefix("content-length:"));
                 break (end + 4, length.context("no length")?.trim().parse::<usize>()?);
             }
@@ -70,6 +74,28 @@ impl Link {
         }
         reply.drain(..start);
         Ok(reply)
+    }
+
+    /// A body in chunks; `raw` is what has come of it so far.
+    fn chunks(&mut self, mut raw: Vec<u8>) -> anyhow::Result<Vec<u8>> {
+        let mut body = Vec::new();
+        loop {
+            let line = loop {
+                if let Some(line) = raw.windows(2).position(|w| w == b"\r\n") {
+                    break line;
+                }
+                self.receive(&mut raw)?;
+            };
+            let size = usize::from_str_radix(std::str::from_utf8(&raw[..line])?.trim(), 16)?;
+            while raw.len() < line + 2 + size + 2 {
+                self.receive(&mut raw)?;
+            }
+            body.extend_from_slice(&raw[line + 2..line + 2 + size]);
+            raw.drain(..line + 2 + size + 2);
+            if size == 0 {
+                return Ok(body);
+            }
+        }
     }
 
     fn receive(&mut self, into: &mut Vec<u8>) -> anyhow::Result<()> {

@@ -149,6 +149,9 @@ impl MachineHost for RuntimeHost {
                     _ => Err(HostError::Unavailable("the scheduler gave no reply".to_owned())),
                 },
                 Err(SubmitError::Refused(Refusal::Invalid(text))) => Err(HostError::Refused(text)),
+                Err(SubmitError::Refused(Refusal::NotOpen(_) | Refusal::NoRun(_))) => {
+                    Err(HostError::Ended)
+                }
                 Err(other) => Err(HostError::Unavailable(other.to_string())),
             }
         })

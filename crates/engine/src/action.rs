@@ -101,6 +101,8 @@ pub struct Batch {
     pub attempts: Vec<TaskRow>,
     /// Outputs of these tasks are void (the task was cleared or retried): delete before `outputs`.
     pub dropped_outputs: Vec<TaskId>,
+    /// Rows of these tasks go, with their attempts and outputs; after `tasks` are written.
+    pub removed_tasks: Vec<TaskId>,
     pub limits: Vec<LimitRow>,
     pub removed_limits: Vec<String>,
     pub machine: Vec<MachineRow>,

@@ -33,7 +33,7 @@ impl Engine {
                 hint: "wait until it has ended, then clear",
             });
         }
-        if let Some(task) = tasks.iter().find(|t| t.index() >= run.tasks.len()) {
+        if let Some(task) = tasks.iter().find(|t| !run.tasks.has(t.0)) {
             return Err(Refusal::NoTask(TaskId { run: id, task: *task }));
         }
         let selection = selection(run, tasks, options);

@@ -133,13 +133,14 @@ impl Engine {
                 hint: "only a running run can be paused",
             });
         }
+        refuse_driven(run)?;
         run.row.state = RunState::Paused;
         run.row.paused_from = Some(RunState::Running);
         run.dirty = true;
         cx.run_event(run);
         // Tasks that wait for limits leave their queues, so that others need not stand behind them.
         let waiting: Vec<u32> =
-            (0..run.tasks.len() as u32).filter(|&n| run.task(n).has(flag::QUEUED)).collect();
+            run.tasks.iter().filter(|(_, task)| task.has(flag::QUEUED)).map(|(no, _)| no).collect();
         for no in waiting {
             cx.release(run, no);
         }
@@ -161,10 +162,14 @@ impl Engine {
         run.row.paused_from = None;
         run.dirty = true;
         cx.run_event(run);
-        for no in 0..run.tasks.len() as u32 {
-            if run.task(no).state == TaskState::Ready {
-                cx.queue_for_limits(run, no);
-            }
+        let ready: Vec<u32> = run
+            .tasks
+            .iter()
+            .filter(|(_, task)| task.state == TaskState::Ready)
+            .map(|(no, _)| no)
+            .collect();
+        for no in ready {
+            cx.queue_for_limits(run, no);
         }
         cx.list(run);
         Ok(Reply::Done)
@@ -172,6 +177,7 @@ impl Engine {
 
     pub(crate) fn stop_task(&mut self, id: TaskId, reason: &str) -> Result<Reply, Refusal> {
         let (cx, run, no) = self.with_task(id)?;
+        refuse_driven(run)?;
         let state = run.task(no).state;
         if state.is_finished() || state == TaskState::Cancelling {
             return Err(Refusal::WrongState {
@@ -206,6 +212,7 @@ impl Engine {
             )));
         }
         let (cx, run, no) = self.with_task(id)?;
+        refuse_driven(run)?;
         if no == 0 {
             return Err(Refusal::Invalid(
                 "the run's own task cannot be marked; stop or clear the run".to_owned(),
@@ -253,6 +260,15 @@ impl Engine {
     }
 }
 
+/// What a machine decides is not changed behind its back: it would not know, and go on as before.
+fn refuse_driven(run: &Run) -> Result<(), Refusal> {
+    if run.machine.is_none() {
+        return Ok(());
+    }
+    let dialect = &run.row.dialect;
+    Err(Refusal::Invalid(format!("the tasks of this run are changed by {dialect}'s own calls")))
+}
+
 /// Plans kept for versions that may start again; dropped together when there are too many.
 const MAX_PLANS: usize = 1024;
 
@@ -260,9 +276,10 @@ pub(crate) fn new_run(row: RunRow, plan: std::sync::Arc<Plan>) -> Run {
     Run {
         row,
         plan,
-        tasks: Vec::new(),
+        tasks: crate::tasks::Tasks::default(),
         scopes: Vec::new(),
         names: std::collections::BTreeMap::new(),
+        forgotten: std::collections::VecDeque::new(),
         added: std::collections::BTreeMap::new(),
         machine: None,
         machine_due: None,

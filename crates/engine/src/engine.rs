@@ -207,6 +207,9 @@ impl Engine {
                 self.cx.batch.runs.push(run.row.clone());
             }
             for no in std::mem::take(&mut run.dirty_tasks) {
+                if !run.tasks.has(no) {
+                    continue;
+                }
                 let task = run.task_mut(no);
                 task.unset(flag::DIRTY);
                 if task.has(flag::STALE_OUTPUTS) {
@@ -266,7 +269,7 @@ impl Engine {
     /// The run, with what steps need, after checking that the task exists.
     pub(crate) fn with_task(&mut self, id: TaskId) -> Result<(&mut Cx, &mut Run, u32), Refusal> {
         let run = self.runs.get_mut(&id.run).ok_or(Refusal::NoRun(id.run))?;
-        if id.task.index() >= run.tasks.len() {
+        if !run.tasks.has(id.task.0) {
             return Err(Refusal::NoTask(id));
         }
         Ok((&mut self.cx, run, id.task.0))
@@ -354,6 +357,8 @@ impl Cx {
     pub(crate) fn step(&mut self, run: &mut Run, work: Work) {
         match work {
             Work::Node { scope, node } => self.look_at_node(run, scope, node),
+            // Forgotten since: nothing is to be done for it.
+            Work::Instance { task } | Work::Start { task } if !run.tasks.has(task) => {}
             Work::Instance { task } => self.look_at_instance(run, task),
             Work::Start { task } => self.start_task(run, task),
             Work::Make { scope, node } => self.make_instances(run, scope, node),

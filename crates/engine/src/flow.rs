@@ -80,7 +80,6 @@ impl Cx {
         let scope_no = run.scopes.len() as u32;
         let first = run.tasks.len() as u32;
         let mut nodes = Vec::with_capacity(graph.nodes.len());
-        run.tasks.reserve(graph.nodes.len());
         for (number, node) in graph.nodes.iter().enumerate() {
             let mut task = Task::new(scope_no, number as u32, node.call.0, self.now.wall);
             task.priority = node.priority.saturating_add(run.row.priority);

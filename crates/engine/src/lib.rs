@@ -26,6 +26,7 @@ mod report;
 mod restore;
 mod start;
 mod stop;
+mod tasks;
 pub mod transition;
 mod verdict;
 mod view;

@@ -16,6 +16,12 @@ pub trait Machine: Send {
         out: &mut MachineOutput,
     ) -> Result<Json, String>;
 
+    /// Whether it may still speak of a task of this name. Asked after a restart: what it has
+    /// forgotten leaves the memory, as if it were listed in [`MachineOutput::forgotten`].
+    fn knows(&self, _task: &str) -> bool {
+        true
+    }
+
     /// The engine time at which `call` wants to be called with method `$tick`, if any.
     fn next_tick(&self) -> Option<kobza_model::EngineTime> {
         None
@@ -39,6 +45,9 @@ pub struct MachineOutput {
     pub tasks: Vec<NewTask>,
     /// What became of the run's tasks, by name.
     pub observed: Vec<(String, TaskState, Cause, Option<String>)>,
+    /// Finished tasks that the machine will not speak of again. They leave the memory; the rows of
+    /// the newest stay for readers. A task of the same name that is added later is another one.
+    pub forgotten: Vec<String>,
     /// The run is over.
     pub close: Option<Outcome>,
 }

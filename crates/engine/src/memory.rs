@@ -1,6 +1,6 @@
 //! The engine's memory of a live run. Everything here can be rebuilt from rows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use kobza_model::{
@@ -21,10 +21,12 @@ pub(crate) const UNKNOWN: u32 = u32::MAX;
 pub(crate) struct Run {
     pub(crate) row: RunRow,
     pub(crate) plan: Arc<Plan>,
-    pub(crate) tasks: Vec<Task>,
+    pub(crate) tasks: crate::tasks::Tasks,
     pub(crate) scopes: Vec<Scope>,
     /// Tasks of an open run by name.
     pub(crate) names: BTreeMap<String, u32>,
+    /// Tasks that its driver has forgotten and whose rows are still kept, the oldest first.
+    pub(crate) forgotten: VecDeque<(u32, TaskState)>,
     /// What running tasks have added, by the task that did.
     pub(crate) added: BTreeMap<u32, crate::added::Added>,
     pub(crate) machine: Option<Box<dyn Machine>>,
@@ -104,6 +106,8 @@ pub(crate) mod flag {
     pub(crate) const STALE_OUTPUTS: u16 = 1 << 10;
     /// Start hooks have been called for this attempt.
     pub(crate) const START_HOOKED: u16 = 1 << 11;
+    /// Its driver has forgotten it: only its number is left.
+    pub(crate) const GONE: u16 = 1 << 12;
 }
 
 impl Task {
@@ -248,6 +252,13 @@ impl Run {
             task.set(flag::DIRTY);
             self.dirty_tasks.push(no);
         }
+    }
+
+    /// Frees the memory of a finished task whose name is no longer listed.
+    pub(crate) fn forget(&mut self, no: u32) {
+        let state = self.task(no).state;
+        self.tasks.remove(no);
+        self.forgotten.push_back((no, state));
     }
 
     pub(crate) fn touch_scope(&mut self, no: u32) {

@@ -1,6 +1,6 @@
 //! Open runs: their drivers add tasks, state what happened, and close them.
 
-use kobza_model::{Cause, Json, MachineRow, Outcome, RunId, TaskState, Timestamp};
+use kobza_model::{Cause, Json, MachineRow, Outcome, RunId, TaskId, TaskNo, TaskState, Timestamp};
 
 use crate::action::Reply;
 use crate::command::{MachineCall, NewTask, Refusal};
@@ -8,6 +8,9 @@ use crate::engine::{Cx, Engine, TimerKey};
 use crate::machine::{MachineOutput, MachineRequest};
 use crate::memory::{NEVER, NONE, Run, Task, flag};
 use crate::transition::Move;
+
+/// Rows that an open run keeps of tasks that its machine has forgotten.
+const FORGOTTEN_ROWS: usize = 10_000;
 
 impl Engine {
     pub(crate) fn add_tasks(&mut self, id: RunId, tasks: Vec<NewTask>) -> Result<Reply, Refusal> {
@@ -94,9 +97,37 @@ impl Cx {
         for (name, state, cause, message) in out.observed {
             self.observed(run, &name, state, cause, message, at);
         }
+        for name in out.forgotten {
+            self.forget(run, &name);
+        }
         self.arm_machine(run);
         if let Some(outcome) = out.close {
             self.close(run, outcome);
+        }
+    }
+
+    /// A task leaves the memory; its row stays until there are many newer ones of its kind.
+    fn forget(&mut self, run: &mut Run, name: &str) {
+        let Some(&no) = run.names.get(name) else { return };
+        if !run.task(no).state.is_finished() {
+            return;
+        }
+        run.names.remove(name);
+        if run.task(no).has(flag::DIRTY) {
+            self.batch.tasks.push(run.task_row(no));
+        }
+        run.forget(no);
+        while run.forgotten.len() > FORGOTTEN_ROWS
+            && let Some((oldest, state)) = run.forgotten.pop_front()
+        {
+            if oldest as usize + 1 == run.tasks.len() {
+                // The last row says which numbers were used.
+                run.forgotten.push_back((oldest, state));
+                continue;
+            }
+            let id = TaskId { run: run.row.run, task: TaskNo(oldest) };
+            self.batch.removed_tasks.push(id);
+            run.count(state, -1);
         }
     }
 
@@ -188,7 +219,7 @@ impl Cx {
             run.verdict = Some((outcome, Cause::Observed));
         }
         for no in 1..run.tasks.len() as u32 {
-            if !run.task(no).state.is_finished() {
+            if run.tasks.get(no).is_some_and(|task| !task.state.is_finished()) {
                 self.transit(run, no, Move::Observe, TaskState::Cancelled, Cause::RunCancelled);
                 run.task_mut(no).ended_at = self.now.wall.0;
                 run.task_mut(no).set(flag::SETTLED);

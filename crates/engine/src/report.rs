@@ -356,8 +356,12 @@ impl Cx {
         run.row.cause = cause;
         self.run_event(run);
         if mode == "terminate" {
-            let hooks: Vec<u32> =
-                (0..run.tasks.len() as u32).filter(|&n| run.task(n).hook != u16::MAX).collect();
+            let hooks: Vec<u32> = run
+                .tasks
+                .iter()
+                .filter(|(_, task)| task.hook != u16::MAX)
+                .map(|(no, _)| no)
+                .collect();
             for no in hooks {
                 self.stop_task_tree(run, no, Cause::RunCancelled);
             }

@@ -80,7 +80,7 @@ impl Engine {
     pub fn confirmed_launches(&self) -> Vec<(kobza_model::LaunchId, kobza_model::TemplateNo)> {
         let mut launches = Vec::new();
         for (id, run) in &self.runs {
-            for (no, task) in run.tasks.iter().enumerate() {
+            for (no, task) in run.tasks.iter() {
                 if task.state.is_launched()
                     && task.has(flag::CONFIRMED)
                     && run.plan.leaf(task.template).is_some()
@@ -90,7 +90,7 @@ impl Engine {
                     launches.push((
                         kobza_model::LaunchId {
                             run: *id,
-                            task: kobza_model::TaskNo(no as u32),
+                            task: kobza_model::TaskNo(no),
                             launch: task.launch,
                         },
                         kobza_model::TemplateNo(task.template),
@@ -104,7 +104,7 @@ impl Engine {
     /// What a task waits for, exactly. Empty if it waits for nothing (it runs or has ended).
     pub fn why(&self, id: TaskId) -> Result<Vec<String>, Refusal> {
         let run = self.runs.get(&id.run).ok_or(Refusal::NoRun(id.run))?;
-        if id.task.index() >= run.tasks.len() {
+        if !run.tasks.has(id.task.0) {
             return Err(Refusal::NoTask(id));
         }
         Ok(why(&self.cx, run, id))
@@ -216,8 +216,12 @@ fn rebuild(
     scopes.sort_by_key(|s| s.scope);
     let mut tasks = image.tasks.clone();
     tasks.sort_by_key(|t| t.task);
-    for (place, row) in tasks.iter().enumerate() {
-        if row.task.index() != place {
+    for row in &tasks {
+        // An open run's rows of tasks that were forgotten long ago are gone.
+        while run.plan.workflow.open && run.tasks.len() < row.task.index() {
+            run.tasks.push_gone();
+        }
+        if row.task.index() != run.tasks.len() {
             return Err(bad("a task is missing"));
         }
         run.tasks.push(Task::from_row(row));
@@ -246,7 +250,7 @@ fn rebuild(
         });
     }
     for no in 0..run.tasks.len() as u32 {
-        let task = run.task(no);
+        let Some(task) = run.tasks.get(no) else { continue };
         let (scope, node, index) = (task.scope, task.node, task.index);
         let disowned = task.hook == ADDED && !is_current(&run, no);
         if task.hook != u16::MAX && !task.has(flag::SETTLED) && !disowned {
@@ -264,7 +268,10 @@ fn rebuild(
         mark_start_hooked(&mut run, no);
         if task_in_open(&run, no) {
             let name = run.task_name(run.task(no));
-            run.names.insert(name, no);
+            if let Some(old) = run.names.insert(name, no) {
+                // A forgotten task of this name came back as another.
+                run.forget(old);
+            }
         }
         if node == NONE {
             continue;
@@ -309,7 +316,19 @@ fn rebuild(
     if run.plan.workflow.open
         && let Some(factory) = machines.get(&run.row.dialect)
     {
-        run.machine = Some(factory.restore(run.row.run, &run.row.extra, image.machine));
+        let machine = factory.restore(run.row.run, &run.row.extra, image.machine);
+        let is_forgotten = |(name, no): &(&String, &u32)| {
+            run.task(**no).state.is_finished() && !machine.knows(name)
+        };
+        let forgotten: Vec<String> =
+            run.names.iter().filter(is_forgotten).map(|(name, _)| name.clone()).collect();
+        for name in forgotten {
+            if let Some(no) = run.names.remove(&name) {
+                run.forget(no);
+            }
+        }
+        run.forgotten.make_contiguous().sort_unstable_by_key(|(no, _)| *no);
+        run.machine = Some(machine);
     }
     Ok(run)
 }
@@ -347,8 +366,11 @@ impl Cx {
             }
         }
         for no in 1..run.tasks.len() as u32 {
+            if !run.tasks.has(no) || task_in_open(run, no) {
+                continue;
+            }
             let task = run.task(no);
-            if task.has(flag::SUMMARY) || task_in_open(run, no) {
+            if task.has(flag::SUMMARY) {
                 continue;
             }
             let id = Cx::task_id(run, no);

@@ -39,7 +39,7 @@ impl Engine {
     #[must_use]
     pub fn task_row(&self, id: TaskId) -> Option<TaskRow> {
         let run = self.runs.get(&id.run)?;
-        (id.task.index() < run.tasks.len()).then(|| run.task_row(id.task.0))
+        run.tasks.has(id.task.0).then(|| run.task_row(id.task.0))
     }
 
     /// Every task of a live run.
@@ -47,7 +47,7 @@ impl Engine {
     pub fn task_rows(&self, id: RunId) -> Vec<TaskRow> {
         self.runs
             .get(&id)
-            .map(|run| (0..run.tasks.len() as u32).map(|no| run.task_row(no)).collect())
+            .map(|run| run.tasks.iter().map(|(no, _)| run.task_row(no)).collect())
             .unwrap_or_default()
     }
 
@@ -113,7 +113,7 @@ impl Engine {
     pub fn check(&self) -> Result<(), String> {
         self.cx.limits.consistent()?;
         for (id, run) in &self.runs {
-            for (no, task) in run.tasks.iter().enumerate() {
+            for (no, task) in run.tasks.iter() {
                 let holds = task.has(flag::HOLDS);
                 if task.state.is_finished() && holds {
                     return Err(format!("{id}.{no} is finished and holds limits"));

@@ -1,4 +1,5 @@
-//! Luigi workers at `/luigi`: the standing run begins with their first call.
+//! Luigi workers at `/luigi`: the standing run begins with their first call, and a next one after
+//! somebody has ended it.
 
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use kobza_dialect_luigi::{
 };
 use kobza_model::{Json, RunId};
 use kobza_runtime::Handle;
-use tokio::sync::OnceCell;
+use tokio::sync::RwLock;
 
 use crate::failure::Failure;
 
@@ -16,23 +17,45 @@ use crate::failure::Failure;
 struct LazyHost {
     runtime: RuntimeHost,
     config: LuigiConfig,
-    run: OnceCell<RunId>,
+    run: RwLock<Option<RunId>>,
+}
+
+impl LazyHost {
+    /// The standing run, another one than `ended`.
+    async fn run(&self, ended: Option<RunId>) -> Result<RunId, HostError> {
+        if let Some(run) = *self.run.read().await
+            && Some(run) != ended
+        {
+            return Ok(run);
+        }
+        let mut known = self.run.write().await;
+        // Of many callers one looks.
+        if let Some(run) = *known
+            && Some(run) != ended
+        {
+            return Ok(run);
+        }
+        let fresh = RunId(uuid::Uuid::now_v7());
+        let run = ensure_run(&self.runtime.handle, "default", &self.config, fresh)
+            .await
+            .map_err(|e| HostError::Unavailable(e.to_string()))?;
+        *known = Some(run);
+        Ok(run)
+    }
 }
 
 impl MachineHost for LazyHost {
     fn call(&self, _run: RunId, method: &str, arguments: Json) -> Call<'_> {
         let method = method.to_owned();
         Box::pin(async move {
-            let start = || async {
-                let fresh = RunId(uuid::Uuid::now_v7());
-                ensure_run(&self.runtime.handle, "default", &self.config, fresh).await
-            };
-            let run = self
-                .run
-                .get_or_try_init(start)
-                .await
-                .map_err(|e| HostError::Unavailable(e.to_string()))?;
-            self.runtime.call(*run, &method, arguments).await
+            let run = self.run(None).await?;
+            match self.runtime.call(run, &method, arguments.clone()).await {
+                Err(HostError::Ended) => {
+                    let next = self.run(Some(run)).await?;
+                    self.runtime.call(next, &method, arguments).await
+                }
+                reply => reply,
+            }
         })
     }
 }
@@ -48,7 +71,7 @@ pub(crate) fn config(path: Option<&std::path::Path>) -> Result<LuigiConfig, Fail
 }
 
 pub(crate) fn router(handle: Handle, config: LuigiConfig, test_hooks: bool) -> Router {
-    let host = LazyHost { runtime: RuntimeHost { handle }, config, run: OnceCell::new() };
+    let host = LazyHost { runtime: RuntimeHost { handle }, config, run: RwLock::new(None) };
     kobza_dialect_luigi::router(LuigiHttp {
         host: Arc::new(host),
         run: RunId(uuid::Uuid::nil()),

@@ -27,6 +27,9 @@ impl Store {
         for row in &batch.tasks {
             self.runs.entry(row.run).or_default().tasks.insert(row.task, row.clone());
         }
+        for id in &batch.removed_tasks {
+            self.runs.entry(id.run).or_default().tasks.remove(&id.task);
+        }
         for row in &batch.scopes {
             self.runs.entry(row.run).or_default().scopes.insert(row.scope, row.clone());
         }

@@ -119,5 +119,5 @@ async fn call(
         let micros = (seconds * 1e6).round() as i64;
         Now { wall: Timestamp(micros), engine: EngineTime(micros) }
     });
-    super::answer(&At { host, now }, RunId(uuid::Uuid::nil()), method, data).await
+    super::answer(Arc::new(At { host, now }), RunId(uuid::Uuid::nil()), method, data).await
 }

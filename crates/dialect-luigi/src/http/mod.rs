@@ -4,14 +4,15 @@ mod form;
 mod guard;
 mod hooks;
 mod pages;
+mod pieces;
 
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, Path, RawQuery, State};
+use axum::body::{Body, Bytes};
+use axum::extract::{DefaultBodyLimit, Path, RawQuery, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, head, post};
@@ -80,6 +81,9 @@ pub enum HostError {
     /// The caller is wrong.
     #[error("{0}")]
     Refused(String),
+    /// The scheduler's run was ended by hand.
+    #[error("the run of this scheduler was ended")]
+    Ended,
     /// Try again later.
     #[error("{0}")]
     Unavailable(String),
@@ -122,11 +126,25 @@ pub fn router(state: LuigiHttp) -> Router {
             .route("/s/{id}/api/{method}", get(hooks::api_get).post(hooks::api_post));
     }
     let guarded = axum::middleware::from_fn_with_state(state.clone(), guard::guard);
-    routes.layer(DefaultBodyLimit::max(MAX_BODY)).layer(guarded).with_state(state)
+    routes
+        .fallback(elsewhere)
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(guarded)
+        .with_state(state)
 }
 
 async fn root(State(state): State<LuigiHttp>) -> Redirect {
     Redirect::to(&state.ui)
+}
+
+/// Where luigid has its visualiser there is none: a browser is sent to what there is.
+async fn elsewhere(State(state): State<LuigiHttp>, request: Request) -> Response {
+    let path = request.uri().path();
+    let is_page = path.is_empty() || path == "/" || path.starts_with("/static/");
+    if is_page && request.method() == axum::http::Method::GET {
+        return Redirect::to(&state.ui).into_response();
+    }
+    StatusCode::NOT_FOUND.into_response()
 }
 
 async fn api_get(
@@ -135,7 +153,7 @@ async fn api_get(
     RawQuery(query): RawQuery,
 ) -> Response {
     let data = form::data(query.unwrap_or_default().as_bytes());
-    answer(&*state.host, state.run, &method, data).await
+    answer(state.host, state.run, &method, data).await
 }
 
 async fn api_post(
@@ -146,69 +164,42 @@ async fn api_post(
     body: Bytes,
 ) -> Response {
     let data = form::posted(&headers, &body, query.as_deref());
-    answer(&*state.host, state.run, &method, data).await
+    answer(state.host, state.run, &method, data).await
 }
 
 /// Calls a method and makes its reply a response.
-async fn answer(host: &dyn MachineHost, run: RunId, method: &str, data: String) -> Response {
+async fn answer(host: Arc<dyn MachineHost>, run: RunId, method: &str, data: String) -> Response {
     if !METHODS.contains(&method) {
         return (StatusCode::NOT_FOUND, "no such method").into_response();
     }
     let reply = if PIECEWISE.contains(&method) {
-        read(host, run, method, data).await
+        pieces::read(host, run, method, data).await
     } else {
-        text_of(host.call(run, method, Json::String(data)).await)
+        text_of(host.call(run, method, Json::String(data)).await).map(Body::from)
     };
     match reply {
-        Ok(mut body) => {
-            body.push('}');
+        Ok(body) => {
             ([(header::CONTENT_TYPE, "application/json; charset=UTF-8")], body).into_response()
         }
         Err(error) => refused(&error),
     }
 }
 
-/// What stands before each reply. A list can be many megabytes: it grows behind this, and is not
-/// moved afterwards.
+/// What stands before each reply.
 const OPENING: &str = "{\"response\": ";
 
 fn text_of(reply: Result<Json, HostError>) -> Result<String, HostError> {
     Ok(match reply? {
-        Json::String(text) => format!("{OPENING}{text}"),
-        other => format!("{OPENING}{other}"),
+        Json::String(text) => format!("{OPENING}{text}}}"),
+        other => format!("{OPENING}{other}}}"),
     })
 }
 
 fn refused(error: &HostError) -> Response {
     let status = match error {
         HostError::Refused(_) => StatusCode::BAD_REQUEST,
-        HostError::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+        HostError::Ended | HostError::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
     };
     let body = serde_json::json!({ "error": error.to_string() }).to_string();
     (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
-}
-
-/// Reads a long reply piece by piece, letting other calls in between.
-async fn read(
-    host: &dyn MachineHost,
-    run: RunId,
-    method: &str,
-    data: String,
-) -> Result<String, HostError> {
-    let mut whole = OPENING.to_owned();
-    let mut arguments = serde_json::json!({ "method": method, "data": data });
-    loop {
-        let piece = host.call(run, "$read", arguments).await?;
-        let text = piece.get("text").and_then(Json::as_str).unwrap_or_default();
-        if piece.get("replace").and_then(Json::as_bool) == Some(true) {
-            return Ok(format!("{OPENING}{text}"));
-        }
-        whole.push_str(text);
-        match piece.get("session") {
-            Some(Json::Number(session)) => {
-                arguments = serde_json::json!({ "session": session });
-            }
-            _ => return Ok(whole),
-        }
-    }
 }

@@ -270,8 +270,13 @@ impl Index {
         // The last worker of these tasks has gone: rare, and the only walk over all tasks.
         let nodes: Vec<NodeNo> = self.by_seq.values().copied().collect();
         for node in nodes {
-            if orphaned.contains(&self.task(node).stakeholders) {
-                self.reindex(node);
+            let task = self.task_mut(node);
+            let is_new = task.remove.is_none() && task.status != Status::Running;
+            if is_new && orphaned.contains(&task.stakeholders) {
+                // All that depends on stakeholders.
+                task.indexed.unowned = true;
+                let seq = task.seq;
+                self.unowned.insert(seq);
             }
         }
     }

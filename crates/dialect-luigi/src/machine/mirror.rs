@@ -1,10 +1,12 @@
 //! What leaves a call besides the reply: changed rows, and the tasks as the run shows them.
 
+use std::sync::Arc;
+
 use kobza_engine::{MachineOutput, NewTask};
 use kobza_model::{Cause, Json, TaskState};
 
 use super::state::{NodeNo, Status, Task};
-use super::{FAREWELLS_PER_CALL, LuigiMachine, rows};
+use super::{LuigiMachine, PRUNED_PER_CALL, rows};
 use crate::pyjson::Value;
 
 /// Characters of a failure's explanation that the run shows.
@@ -15,8 +17,9 @@ const MESSAGE_CHARS: usize = 500;
 #[derive(Debug)]
 pub(super) struct Farewell {
     pub(super) seq: u64,
+    pub(super) id: Arc<str>,
     /// To be shown as removed: it had not ended.
-    pub(super) unfinished: Option<String>,
+    pub(super) unfinished: bool,
 }
 
 /// The state and cause that stand for a status.
@@ -47,8 +50,7 @@ fn message(task: &Task) -> Option<String> {
 impl LuigiMachine {
     pub(super) fn farewell(&mut self, task: &Task) {
         let unfinished = !matches!(task.mirrored, Some((state, _)) if state.is_finished());
-        let unfinished = unfinished.then(|| task.id.to_string());
-        self.farewells.push_back(Farewell { seq: task.seq, unfinished });
+        self.farewells.push_back(Farewell { seq: task.seq, id: task.id.clone(), unfinished });
     }
 
     /// Moves everything that changed into the output.
@@ -65,9 +67,8 @@ impl LuigiMachine {
         for node in dirty.states {
             let task = self.index.task_mut(node);
             let now_shown = shown(task);
-            let before = task.mirrored.unwrap_or((TaskState::Pending, Cause::None));
-            task.mirrored = Some(now_shown);
-            if before != now_shown {
+            // Also of a new task: its name may stand for one that was removed just now.
+            if task.mirrored.replace(now_shown) != Some(now_shown) {
                 let text = (now_shown.0 == TaskState::Failed).then(|| message(task)).flatten();
                 out.observed.push((task.id.to_string(), now_shown.0, now_shown.1, text));
             }
@@ -91,13 +92,17 @@ impl LuigiMachine {
             let (key, value) = self.globals_row();
             out.rows.push((key, Some(value)));
         }
-        for _ in 0..FAREWELLS_PER_CALL {
+        for _ in 0..PRUNED_PER_CALL {
             let Some(farewell) = self.farewells.pop_front() else { break };
             out.rows.push((rows::definition_key(farewell.seq), None));
             out.rows.push((rows::state_key(farewell.seq), None));
             // A task of the same name may have come since.
-            if let Some(id) = farewell.unfinished.filter(|id| self.index.find(id).is_none()) {
-                out.observed.push((id, TaskState::Removed, Cause::Observed, None));
+            if self.index.find(&farewell.id).is_none() {
+                let id = farewell.id.to_string();
+                if farewell.unfinished {
+                    out.observed.push((id.clone(), TaskState::Removed, Cause::Observed, None));
+                }
+                out.forgotten.push(id);
             }
         }
     }

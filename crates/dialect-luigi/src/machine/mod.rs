@@ -39,8 +39,11 @@ use crate::pyjson::Value;
 
 /// Milliseconds of engine time between two prunings, as luigid does it.
 const PRUNE_EVERY_MS: u64 = 60_000;
-/// Rows of removed tasks that one call deletes: a pruning of many tasks must not be one huge commit.
-const FAREWELLS_PER_CALL: usize = 256;
+/// Tasks of a kind that one call prunes, and removed tasks whose rows it deletes: a pruning of many
+/// tasks must hold up no worker, and must not be one huge commit.
+const PRUNED_PER_CALL: usize = 256;
+/// Milliseconds until the rest is pruned.
+const PRUNE_AGAIN_MS: u64 = 20;
 
 /// Why a call was refused; the machine is as before.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -102,6 +105,7 @@ pub struct LuigiMachine {
     /// After a restart workers count as seen at the first call.
     fresh: bool,
     next_prune: Option<EngineTime>,
+    prune_again: bool,
 }
 
 impl LuigiMachine {
@@ -127,6 +131,7 @@ impl LuigiMachine {
             reads: read::Reads::default(),
             fresh: false,
             next_prune: None,
+            prune_again: false,
         }
     }
 
@@ -244,9 +249,9 @@ impl Machine for LuigiMachine {
         self.wake(now);
         let answer = self.answer(request.method, &args, now).map_err(|e| e.to_string())?;
         self.flush(now, out);
-        if !self.farewells.is_empty() {
-            // The rest of what was removed follows soon.
-            self.next_prune = self.next_prune.min(Some(request.now.engine.after_millis(100)));
+        if self.prune_again || !self.farewells.is_empty() {
+            let soon = request.now.engine.after_millis(PRUNE_AGAIN_MS);
+            self.next_prune = self.next_prune.min(Some(soon));
         }
         Ok(match (answer, as_text) {
             (Answer::Text(text), true) => Json::String(text),
@@ -256,6 +261,10 @@ impl Machine for LuigiMachine {
                 Value::parse(&text).map_err(|e| e.to_string())?.to_json()
             }
         })
+    }
+
+    fn knows(&self, task: &str) -> bool {
+        self.index.find(task).is_some()
     }
 
     fn next_tick(&self) -> Option<EngineTime> {

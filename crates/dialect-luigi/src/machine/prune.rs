@@ -3,8 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use super::LuigiMachine;
 use super::state::{NodeNo, Status, WorkerNo, ordered};
+use super::{LuigiMachine, PRUNED_PER_CALL};
 
 impl LuigiMachine {
     pub(super) fn prune(&mut self, now: f64) {
@@ -24,13 +24,18 @@ impl LuigiMachine {
         let retry = self.config.retry_delay >= 0.0;
         let index = &self.index;
         let due = |set: &BTreeSet<(i64, NodeNo)>, on: bool| -> Vec<NodeNo> {
-            set.iter().take_while(|(time, _)| on && *time <= at).map(|(_, n)| *n).collect()
+            let due = set.iter().take_while(|(time, _)| on && *time <= at);
+            due.take(PRUNED_PER_CALL).map(|(_, n)| *n).collect()
         };
         // A disabling may end only once its age exceeds the limit: sets are small, look at all.
-        let mut seqs: BTreeSet<u64> = index.unowned.clone();
-        let nodes = due(&index.retry_at, retry)
+        let mut seqs: BTreeSet<u64> = index.unowned.iter().take(PRUNED_PER_CALL).copied().collect();
+        let (retried, unwanted) = (due(&index.retry_at, retry), due(&index.remove_at, true));
+        // More may be due than one call does: workers wait meanwhile.
+        let most = seqs.len().max(retried.len()).max(unwanted.len());
+        self.prune_again = most >= PRUNED_PER_CALL;
+        let nodes = retried
             .into_iter()
-            .chain(due(&index.remove_at, true))
+            .chain(unwanted)
             .chain(index.disabled_at.iter().map(|(_, n)| *n))
             .chain(index.status_tasks(Status::Running))
             .chain(index.status_tasks(Status::BatchRunning));

@@ -15,6 +15,9 @@ const PAGE: usize = 100;
 /// Lists that may be under way at once; the oldest is given up.
 const MAX_SESSIONS: usize = 32;
 
+/// Dependencies looked at for one piece, before the first task of a filtered list can be shown.
+const STEPS: usize = 2000;
+
 /// Severity of what a pending task waits for, from nothing to a disabled task.
 const UPSTREAM: [&str; 5] =
     ["", "UPSTREAM_RUNNING", "UPSTREAM_MISSING_INPUT", "UPSTREAM_FAILED", "UPSTREAM_DISABLED"];
@@ -44,12 +47,25 @@ struct List {
     rest: VecDeque<Status>,
     after: u64,
     until: u64,
-    /// Wanted severity, and the severities as of the start.
-    upstream: Option<(Option<u8>, Vec<u8>)>,
+    upstream: Option<Upstream>,
     terms: Vec<String>,
     limit: Option<u64>,
+    /// More tasks may be found than are shown: then the reply is only their number.
+    tentative: bool,
     written: u64,
     first: bool,
+}
+
+/// What every pending task waits for at worst, found out piece by piece.
+#[derive(Debug)]
+struct Upstream {
+    /// Of the tasks to be shown; `None`: there is no such severity.
+    wanted: Option<u8>,
+    /// By place.
+    table: Vec<u8>,
+    stack: Vec<NodeNo>,
+    /// The last pending task that was begun with.
+    after: u64,
 }
 
 #[derive(Debug, PartialEq)]
@@ -93,7 +109,8 @@ impl LuigiMachine {
     }
 
     /// One piece: `{method, data}` begins, `{session}` goes on. The pieces' texts together are the
-    /// reply, unless the last one says `replace`.
+    /// reply, unless the last one says `replace`; only pieces that are `tentative` are followed by
+    /// such a one.
     pub(super) fn read_page(&mut self, args: &Args, now: f64) -> Result<Value, Refused> {
         let (mut out, mut cursor, number) = match args.get("session") {
             Value::Int(number) => {
@@ -126,7 +143,14 @@ impl LuigiMachine {
         let session = if more { Value::Int(number.cast_signed()) } else { Value::Null };
         let replaces = Value::Bool(replace.is_some());
         let text = Value::Str(replace.unwrap_or(out));
-        Ok(object([("text", text), ("session", session), ("replace", replaces)]))
+        let tentative = match self.reads.open.get(&number) {
+            Some(Cursor::List(list)) => list.tentative,
+            _ => false,
+        };
+        let tentative = Value::Bool(tentative);
+        let reply =
+            [("text", text), ("session", session), ("replace", replaces), ("tentative", tentative)];
+        Ok(object(reply))
     }
 
     fn start_read(
@@ -152,6 +176,7 @@ impl LuigiMachine {
                     upstream: None,
                     terms: Vec::new(),
                     limit: None,
+                    tentative: false,
                     written: 0,
                     first: true,
                 };
@@ -201,16 +226,15 @@ impl LuigiMachine {
         let status = Status::from_word(word);
         let unknown = !word.is_empty() && status.is_none();
         let search = args.text("search");
-        if search.is_none_or(str::is_empty) {
-            let count = match status {
-                _ if unknown => 0,
-                Some(status) => self.index.status_count(status),
-                None => self.index.by_seq.len(),
-            } as u64;
-            if limit.is_some_and(|limit| count > limit) {
-                let shown = if upstream.is_empty() { count.cast_signed() } else { -1 };
-                return (object([("num_tasks", Value::Int(shown))]).to_string(), Cursor::Done);
-            }
+        let count = match status {
+            _ if unknown => 0,
+            Some(status) => self.index.status_count(status),
+            None => self.index.by_seq.len(),
+        } as u64;
+        let tentative = limit.is_some_and(|limit| count > limit);
+        if tentative && search.is_none_or(str::is_empty) {
+            let shown = if upstream.is_empty() { count.cast_signed() } else { -1 };
+            return (object([("num_tasks", Value::Int(shown))]).to_string(), Cursor::Done);
         }
         self.prune(now);
         if unknown {
@@ -218,7 +242,12 @@ impl LuigiMachine {
         }
         let upstream = (!upstream.is_empty()).then(|| {
             let wanted = UPSTREAM.iter().position(|word| *word == upstream);
-            (wanted.and_then(|n| u8::try_from(n).ok()), self.severities())
+            Upstream {
+                wanted: wanted.and_then(|n| u8::try_from(n).ok()),
+                table: vec![ABSENT; self.index.nodes.len()],
+                stack: Vec::new(),
+                after: 0,
+            }
         });
         let terms = search.unwrap_or_default().split_whitespace().map(fold).collect();
         let list = List {
@@ -230,6 +259,7 @@ impl LuigiMachine {
             upstream,
             terms,
             limit,
+            tentative,
             written: 0,
             first: true,
         };
@@ -258,6 +288,11 @@ impl LuigiMachine {
     }
 
     fn advance_list(&self, list: &mut List, out: &mut String) -> bool {
+        if let Some(upstream) = &mut list.upstream
+            && !self.advance_upstream(upstream)
+        {
+            return false;
+        }
         let range = (Bound::Excluded(list.after), Bound::Excluded(list.until));
         let tasks = match list.status {
             Some(status) => self.index.by_status[status as usize].range(range),
@@ -273,9 +308,9 @@ impl LuigiMachine {
                 ListKind::Search(needle) => task.id.contains(needle.as_str()),
                 ListKind::Tasks => {
                     let shown = match &list.upstream {
-                        Some((wanted, table)) if task.status == Status::Pending => {
-                            let own = table.get(*node as usize).copied().unwrap_or(0);
-                            Some(own) == *wanted
+                        Some(upstream) if task.status == Status::Pending => {
+                            let own = upstream.table.get(*node as usize).copied().unwrap_or(0);
+                            Some(own) == upstream.wanted
                         }
                         _ => true,
                     };
@@ -378,40 +413,45 @@ impl LuigiMachine {
         }
     }
 
-    /// What every pending task waits for at worst, by place.
-    fn severities(&self) -> Vec<u8> {
+    /// A bounded number of steps; whether the severities of all pending tasks are known.
+    fn advance_upstream(&self, upstream: &mut Upstream) -> bool {
         let index = &self.index;
-        let mut table = vec![ABSENT; index.nodes.len()];
-        let mut stack = Vec::new();
-        for root in index.status_tasks(Status::Pending) {
-            if table[root as usize] != ABSENT {
-                continue;
-            }
-            stack.push(root);
-            while let Some(node) = stack.pop() {
-                let Some(task) = index.get(node) else { continue };
-                let own = table[node as usize];
-                match task.status {
-                    Status::Done => {}
-                    Status::Pending if own == ABSENT && !task.deps.is_empty() => {
-                        // Looked at again, after what it depends on.
-                        table[node as usize] = 0;
-                        stack.push(node);
-                        stack.extend(&task.deps);
-                    }
-                    status if own == ABSENT => table[node as usize] = severity(status),
-                    _ if own == 0 && !task.deps.is_empty() => {
-                        let known = |d: &NodeNo| match table[*d as usize] {
-                            ABSENT => 0,
-                            known => known,
-                        };
-                        table[node as usize] = task.deps.iter().map(known).max().unwrap_or(0);
-                    }
-                    _ => {}
+        let Upstream { table, stack, after, .. } = upstream;
+        // Tasks may have come since the last piece.
+        table.resize(index.nodes.len().max(table.len()), ABSENT);
+        for _ in 0..STEPS {
+            let Some(node) = stack.pop() else {
+                let range = (Bound::Excluded(*after), Bound::Unbounded);
+                let mut roots = index.by_status[Status::Pending as usize].range(range);
+                let Some((entered, root)) = roots.next() else { return true };
+                *after = *entered;
+                if table[*root as usize] == ABSENT {
+                    stack.push(*root);
                 }
+                continue;
+            };
+            let Some(task) = index.get(node) else { continue };
+            let own = table[node as usize];
+            match task.status {
+                Status::Done => {}
+                Status::Pending if own == ABSENT && !task.deps.is_empty() => {
+                    // Looked at again, after what it depends on.
+                    table[node as usize] = 0;
+                    stack.push(node);
+                    stack.extend(&task.deps);
+                }
+                status if own == ABSENT => table[node as usize] = severity(status),
+                _ if own == 0 && !task.deps.is_empty() => {
+                    let known = |d: &NodeNo| match table[*d as usize] {
+                        ABSENT => 0,
+                        known => known,
+                    };
+                    table[node as usize] = task.deps.iter().map(known).max().unwrap_or(0);
+                }
+                _ => {}
             }
         }
-        table
+        false
     }
 }
 

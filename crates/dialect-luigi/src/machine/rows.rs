@@ -252,7 +252,7 @@ impl LuigiMachine {
             if let Some(old) = self.index.find(&definition.id) {
                 deps.retain(|(node, _)| *node != old);
                 if let Some(old) = self.index.remove(old) {
-                    let farewell = mirror::Farewell { seq: old.seq, unfinished: None };
+                    let farewell = mirror::Farewell { seq: old.seq, id: old.id, unfinished: false };
                     self.farewells.push_back(farewell);
                 }
             }

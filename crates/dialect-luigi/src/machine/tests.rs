@@ -11,6 +11,7 @@ struct Trial {
     seconds: i64,
     rows: std::collections::BTreeMap<Vec<u8>, Vec<u8>>,
     observed: Vec<(String, TaskState, Cause, Option<String>)>,
+    forgotten: Vec<String>,
 }
 
 fn run() -> RunId {
@@ -21,7 +22,13 @@ impl Trial {
     fn new() -> Self {
         let config = LuigiConfig { stable_done_cooldown_secs: 0.0, ..LuigiConfig::default() };
         let machine = LuigiMachine::new(run(), config);
-        Self { machine, seconds: 1000, rows: Default::default(), observed: Vec::new() }
+        Self {
+            machine,
+            seconds: 1000,
+            rows: Default::default(),
+            observed: Vec::new(),
+            forgotten: Vec::new(),
+        }
     }
 
     fn try_call(&mut self, method: &str, arguments: Json) -> Result<Json, String> {
@@ -38,6 +45,7 @@ impl Trial {
             };
         }
         self.observed.extend(out.observed);
+        self.forgotten.extend(out.forgotten);
         reply
     }
 
@@ -91,8 +99,9 @@ fn dependencies_come_first() {
         trial.set("w", id, "DONE");
     }
     let states: Vec<TaskState> = trial.observed.iter().map(|o| o.1).collect();
-    use TaskState::{Running, Succeeded};
-    assert_eq!(states, [Running, Succeeded, Running, Succeeded, Running, Succeeded]);
+    use TaskState::{Pending, Running, Succeeded};
+    assert_eq!(states[..3], [Pending; 3]);
+    assert_eq!(states[3..], [Running, Succeeded, Running, Succeeded, Running, Succeeded]);
 }
 
 #[test]
@@ -197,9 +206,18 @@ fn long_lists_come_in_pieces() {
     for i in 0..1500 {
         trial.add("w", &format!("F_{i}"), &[]);
     }
-    for (method, data) in
-        [("task_list", "{}"), ("graph", ""), ("task_search", "{\"task_str\":\"F\"}")]
-    {
+    trial.add("w", "F_b", &["F_0"]);
+    for i in 0..1500 {
+        trial.add("w", &format!("F_c{i}"), &["F_b"]);
+    }
+    trial.set("w", "F_0", "FAILED");
+    let failed = "{\"status\":\"PENDING\",\"upstream_status\":\"UPSTREAM_FAILED\"}";
+    for (method, data) in [
+        ("task_list", "{}"),
+        ("task_list", failed),
+        ("graph", ""),
+        ("task_search", "{\"task_str\":\"F\"}"),
+    ] {
         let whole = trial.call(method, serde_json::from_str(data).unwrap_or(Json::Null));
         let mut text = String::new();
         let mut arguments = json!({"method": method, "data": data});
@@ -214,8 +232,38 @@ fn long_lists_come_in_pieces() {
             arguments = json!({"session": piece["session"]});
         }
         assert!(pieces > 3);
+        assert!(whole.as_object().unwrap().len() >= if method == "task_search" { 2 } else { 1500 });
         assert_eq!(serde_json::from_str::<Json>(&text).unwrap(), whole, "{method}");
     }
+}
+
+#[test]
+fn many_tasks_are_pruned_a_few_at_a_time() {
+    let mut trial = Trial::new();
+    for i in 0..1000 {
+        trial.add("w", &format!("F_{i}"), &[]);
+        trial.set("w", &format!("F_{i}"), "DONE");
+    }
+    trial.add("w", "open", &[]);
+    trial.seconds += 61;
+    for _ in 0..5 {
+        trial.call("$tick", Json::Null);
+    }
+    trial.seconds += 601;
+    trial.call("$tick", Json::Null);
+    assert_eq!(trial.forgotten.len(), 256);
+    assert!(trial.machine.prune_again);
+    // What came back meanwhile is another task under the old name, and is not forgotten.
+    trial.add("v", "F_900", &[]);
+    for _ in 0..5 {
+        trial.call("$tick", Json::Null);
+    }
+    assert!(!trial.machine.prune_again);
+    assert_eq!(trial.forgotten.len(), 1000);
+    assert!(!trial.forgotten.contains(&"F_900".to_owned()));
+    assert!(trial.observed.contains(&("open".into(), TaskState::Removed, Cause::Observed, None)));
+    assert!(trial.machine.knows("F_900") && !trial.machine.knows("F_901"));
+    assert_eq!(trial.call("task_list", Json::Null).as_object().unwrap().len(), 1);
 }
 
 #[test]

@@ -124,6 +124,12 @@ impl Machine for Scheduler {
                 }
                 Ok(Json::Null)
             }
+            "forget" => {
+                self.items.remove(&name);
+                out.rows.push((name.as_bytes().to_vec(), None));
+                out.forgotten.push(name);
+                Ok(Json::Null)
+            }
             "$tick" => {
                 let late: Vec<String> = self
                     .items
@@ -138,6 +144,10 @@ impl Machine for Scheduler {
             }
             other => Err(format!("no method {other}")),
         }
+    }
+
+    fn knows(&self, task: &str) -> bool {
+        self.items.contains_key(task)
     }
 
     fn next_tick(&self) -> Option<EngineTime> {
@@ -271,6 +281,94 @@ pub(crate) fn the_machine_comes_back_from_its_rows() {
     assert_eq!(work(&mut bench), json!(["b"]));
     call(&mut bench, "done", json!({"name": "b"})).unwrap();
     assert_eq!(bench.state(), RunState::Succeeded);
+}
+
+/// The run's rows as a store has them after all batches.
+fn stored(bench: &Bench) -> RunImage {
+    let mut tasks: BTreeMap<TaskNo, TaskRow> = BTreeMap::new();
+    let mut machine: BTreeMap<Vec<u8>, MachineRow> = BTreeMap::new();
+    let mut image = bench.engine.image(bench.run).unwrap();
+    for batch in &bench.batches {
+        tasks
+            .extend(batch.tasks.iter().filter(|t| t.run == bench.run).map(|t| (t.task, t.clone())));
+        for id in &batch.removed_tasks {
+            tasks.remove(&id.task);
+        }
+        machine.extend(batch.machine.iter().map(|row| (row.key.clone(), row.clone())));
+    }
+    image.tasks = tasks.into_values().collect();
+    image.machine = machine.into_values().filter(|row| row.value.is_some()).collect();
+    image
+}
+
+fn restored(image: RunImage, bench: &mut Bench) {
+    let mut engine = Engine::new(EngineOptions::default());
+    engine.register_machine("test", Arc::new(Factory));
+    engine.restore_run(image, Arc::new(open_workflow()), bench.now).unwrap();
+    engine.take_up(bench.now);
+    bench.engine = engine;
+}
+
+#[test]
+pub(crate) fn what_the_machine_forgets_leaves_the_memory_and_then_the_rows() {
+    let mut bench = open_bench();
+    add(&mut bench, json!({"name": "open", "needs": ["never"]}));
+    add(&mut bench, json!({"name": "stays", "needs": ["never"]}));
+    add(&mut bench, json!({"name": "a"}));
+    assert_eq!(work(&mut bench), json!(["a"]));
+    let first = bench.named("a").task;
+    call(&mut bench, "done", json!({"name": "a"})).unwrap();
+    call(&mut bench, "forget", json!({"name": "stays"})).unwrap();
+    assert_eq!(bench.states()["stays"], TaskState::Pending, "only what has ended leaves");
+    call(&mut bench, "forget", json!({"name": "a"})).unwrap();
+    assert!(!bench.states().contains_key("a"));
+    assert_eq!(stored(&bench).tasks.len(), 4, "its row stays for readers");
+    let id = TaskId { run: bench.run, task: first };
+    let mark = Command::Mark { task: id, outcome: Outcome::Failed, by: String::new() };
+    assert!(bench.refuse(mark).contains("does not exist"));
+
+    // It comes back under its name, as another task, also after a restart.
+    add(&mut bench, json!({"name": "a"}));
+    let image = stored(&bench);
+    assert_eq!(image.tasks.iter().filter(|t| t.name == "a").count(), 2);
+    restored(image, &mut bench);
+    assert_eq!(bench.states()["a"], TaskState::Pending);
+    assert_ne!(bench.named("a").task, first);
+    assert_eq!(work(&mut bench), json!(["a"]));
+    call(&mut bench, "done", json!({"name": "a"})).unwrap();
+    call(&mut bench, "forget", json!({"name": "a"})).unwrap();
+
+    // The rows of many are not kept for ever either.
+    for number in 0..10_100 {
+        let name = json!({"name": format!("n{number}")});
+        add(&mut bench, name.clone());
+        work(&mut bench);
+        call(&mut bench, "done", name.clone()).unwrap();
+        call(&mut bench, "forget", name).unwrap();
+    }
+    let image = stored(&bench);
+    assert_eq!(bench.engine.task_rows(bench.run).len(), 3);
+    assert_eq!(image.tasks.len(), 3 + 10_000);
+    assert!(image.tasks.iter().all(|t| t.task != first));
+    assert_eq!(image.run.counts[TaskState::Succeeded as usize], 10_000);
+    let last = image.tasks.last().unwrap().task;
+    restored(image, &mut bench);
+    assert_eq!(bench.engine.task_rows(bench.run).len(), 3, "nor after a restart");
+    add(&mut bench, json!({"name": "new"}));
+    assert_eq!(bench.named("new").task.0, last.0 + 1);
+}
+
+#[test]
+pub(crate) fn nobody_changes_what_a_machine_decides() {
+    let mut bench = open_bench();
+    add(&mut bench, json!({"name": "a"}));
+    let task = bench.id("a");
+    let mark = Command::Mark { task, outcome: Outcome::Succeeded, by: String::new() };
+    assert!(bench.refuse(mark).contains("own calls"));
+    let stop = Command::StopTask { task, reason: String::new() };
+    assert!(bench.refuse(stop).contains("own calls"));
+    assert!(bench.refuse(Command::PauseRun { run: bench.run }).contains("own calls"));
+    assert_eq!(bench.states()["a"], TaskState::Pending);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kobza_model::{Json, RunId, RunRow, TaskRow};
+use kobza_model::{Json, RunId, RunRow, TaskId, TaskRow};
 use postgres::types::ToSql;
 
 use super::link::Link;
@@ -243,6 +243,7 @@ pub(super) fn write_batch(
     let tasks: Vec<_> =
         batch.tasks.iter().map(|row| task(link, memory, row)).collect::<Result<_>>()?;
     TASK.put(link, tasks)?;
+    remove_tasks(link, memory, &batch.removed_tasks)?;
     let mut rows = Vec::new();
     for row in &batch.scopes {
         rows.push(vec![
@@ -407,6 +408,22 @@ fn task(link: &mut Link, memory: &mut Memory, row: &TaskRow) -> Result<Row> {
         row.child.map(|s| s.0).into(),
         codec::task_more(row)?.into(),
     ])
+}
+
+fn remove_tasks(link: &mut Link, memory: &mut Memory, tasks: &[TaskId]) -> Result<()> {
+    let mut by_run: BTreeMap<i64, Vec<i64>> = BTreeMap::new();
+    for task in tasks {
+        let run = memory.run_number(link, task.run)?;
+        by_run.entry(run).or_default().push(i64::from(task.task.0));
+    }
+    for (run, tasks) in by_run {
+        for table in ["task", "attempt", "output"] {
+            let sql =
+                format!("DELETE FROM {table} WHERE run_no = ?1 AND task_no = ANY(?2::bigint[])");
+            link.bulk(&sql, &[&run, &tasks])?;
+        }
+    }
+    Ok(())
 }
 
 fn attempts(link: &mut Link, memory: &mut Memory, rows: &[TaskRow]) -> Result<()> {

@@ -63,6 +63,7 @@ pub(super) fn write_batch(
     rows::runs(tx, memory, &batch.runs)?;
     rows::attempts(tx, memory, &batch.attempts)?;
     rows::tasks(tx, memory, &batch.tasks)?;
+    rows::remove_tasks(tx, memory, &batch.removed_tasks)?;
     rows::scopes(tx, memory, &batch.scopes)?;
     rows::expansions(tx, memory, &batch.expansions)?;
     rows::drop_outputs(tx, memory, &batch.dropped_outputs)?;

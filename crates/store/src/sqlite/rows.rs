@@ -203,6 +203,22 @@ pub(super) fn drop_outputs(tx: &Transaction<'_>, memory: &mut Memory, tasks: &[T
     Ok(())
 }
 
+pub(super) fn remove_tasks(tx: &Transaction<'_>, memory: &mut Memory, tasks: &[TaskId]) -> Done {
+    for task in tasks {
+        let run = memory.run_number(&mut On(tx), task.run)?;
+        for sql in [
+            "DELETE FROM task WHERE run_no = ?1 AND task_no = ?2",
+            "DELETE FROM attempt WHERE run_no = ?1 AND task_no = ?2",
+            "DELETE FROM output WHERE run_no = ?1 AND task_no = ?2",
+        ] {
+            tx.prepare_cached(sql)
+                .and_then(|mut delete| delete.execute(params![run, task.task.0]))
+                .map_err(writing("removing a task"))?;
+        }
+    }
+    Ok(())
+}
+
 pub(super) fn outputs(tx: &Transaction<'_>, memory: &mut Memory, rows: &[OutputRow]) -> Done {
     for row in rows {
         let run = memory.run_number(&mut On(tx), row.run)?;

@@ -198,6 +198,25 @@ pub fn outputs_are_dropped_before_new_ones<F: Fixture>(fixture: &F) {
     assert_eq!(outputs, [("again".to_owned(), json!("x"))]);
 }
 
+pub fn removed_tasks_go_with_all_they_have<F: Fixture>(fixture: &F) {
+    let store = fixture.open();
+    let mut fence = store.acquire("a").unwrap();
+    step(&store, &mut fence, &commit(1, full_batch(1)));
+    let before = store.run_image(run_id(1)).unwrap().unwrap();
+    let first = before.tasks[0].clone();
+    assert!(before.tasks.len() > 1);
+    let batch = Batch {
+        // Written once more in the same batch, and gone all the same.
+        tasks: vec![first.clone()],
+        removed_tasks: vec![TaskId { run: run_id(1), task: first.task }],
+        ..Batch::default()
+    };
+    step(&store, &mut fence, &commit(2, batch));
+    let after = store.run_image(run_id(1)).unwrap().unwrap();
+    assert_eq!(after.tasks, before.tasks[1..]);
+    assert!(store.outputs(run_id(1), first.task).unwrap().is_empty());
+}
+
 pub fn everything_survives_a_reopen<F: Fixture>(fixture: &F) {
     let store = fixture.open();
     let mut fence = store.acquire("a").unwrap();

@@ -184,6 +184,7 @@ pub fn full_batch(n: u32) -> Batch {
         ],
         attempts: vec![full_task(run, 1)],
         dropped_outputs: vec![],
+        removed_tasks: vec![],
         limits: vec![LimitRow {
             name: format!("pool{n}"),
             capacity: 5,

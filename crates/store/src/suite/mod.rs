@@ -43,6 +43,7 @@ macro_rules! store_suite {
             a_refused_commit_changes_nothing
             engine_time_never_goes_back
             outputs_are_dropped_before_new_ones
+            removed_tasks_go_with_all_they_have
             everything_survives_a_reopen
             workflows_have_versions
             objects_are_put_and_deleted
