@@ -94,6 +94,7 @@ pub(crate) fn text(view: &TriggerView) -> String {
             .iter()
             .find_map(|f| plain(f))
         })
+        .or_else(|| source["timetable"]["text"].as_str().map(str::to_owned))
         .unwrap_or_else(|| view.kind.to_owned())
 }
 

@@ -17,6 +17,7 @@ pub mod parser;
 mod past;
 pub mod retry;
 pub mod rules;
+pub mod schedule;
 pub mod start;
 pub mod states;
 pub mod task;

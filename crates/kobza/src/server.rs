@@ -142,6 +142,11 @@ pub(crate) fn server(args: ServerArgs) -> Result<(), Failure> {
             Arc::new(crate::argo::CronStarter(argo.clone()))
                 as Arc<dyn kobza_triggers::service::Starter>,
         )]),
+        timetables: BTreeMap::from([(
+            "airflow".to_owned(),
+            Arc::new(kobza_dialect_airflow::schedule::DagTimetables::default())
+                as Arc<dyn kobza_triggers::Timetables>,
+        )]),
         clock: Arc::new(wall_now),
     })
     .map_err(|e| Failure::new(format!("triggers: {e}")))?;

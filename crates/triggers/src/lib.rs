@@ -14,13 +14,15 @@ mod row;
 pub mod service;
 mod spec;
 mod step;
+mod timetable;
 mod trigger;
 pub mod webhook;
 
 pub use condition::AssetCondition;
 pub use event::{EventBody, TriggerEvent};
-pub use machine::Triggers;
+pub use machine::{OutsideQuestion, Triggers};
 pub use parse::parse_triggers;
 pub use row::{Pending, SlotOutcome, SlotRow, TriggerRow};
 pub use spec::{Batching, CatchUp, Debounce, Overlap, TriggerKind, TriggerSpec, WebhookScheme};
 pub use step::{StartSpec, Step, TriggerKey};
+pub use timetable::{Next, Tick, Timetable, TimetableDialects, Timetables};

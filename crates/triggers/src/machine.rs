@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::sync::Arc;
 
 use kobza_model::{Json, RunId, Timestamp};
 use kobza_schedule::ScheduleError;
@@ -9,7 +10,8 @@ use kobza_schedule::ScheduleError;
 use crate::row::TriggerRow;
 use crate::spec::{TriggerKind, TriggerSpec};
 use crate::step::{Step, TriggerKey};
-use crate::trigger::Trigger;
+use crate::timetable::{Next, Tick, Timetable, TimetableDialects};
+use crate::trigger::{Outside, Trigger};
 use crate::{EventBody, TriggerEvent, parse_triggers};
 
 /// What an event is filed under.
@@ -38,6 +40,18 @@ pub struct Triggers {
     run_end_listeners: usize,
     /// Triggers that look at files.
     files: BTreeSet<TriggerKey>,
+    dialects: TimetableDialects,
+    /// Triggers whose timetables have to be asked outside.
+    asking: BTreeSet<TriggerKey>,
+}
+
+/// What a timetable cannot answer itself: call [`Timetable::ask`] where it may block, and give the
+/// answer to [`Triggers::answered`].
+#[derive(Clone, Debug)]
+pub struct OutsideQuestion {
+    pub trigger: TriggerKey,
+    pub timetable: Arc<dyn Timetable>,
+    pub last: Option<Tick>,
 }
 
 impl std::fmt::Debug for Triggers {
@@ -50,6 +64,42 @@ impl Triggers {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// A machine whose triggers may follow timetables of these dialects.
+    #[must_use]
+    pub fn with_timetables(dialects: TimetableDialects) -> Self {
+        Self { dialects, ..Self::default() }
+    }
+
+    /// What has to be asked outside since the last call.
+    pub fn take_questions(&mut self) -> Vec<OutsideQuestion> {
+        let asking = std::mem::take(&mut self.asking).into_iter();
+        asking
+            .filter_map(|trigger| {
+                let Outside { timetable, last } =
+                    self.triggers.get_mut(&trigger)?.take_question()?;
+                Some(OutsideQuestion { trigger, timetable, last })
+            })
+            .collect()
+    }
+
+    /// The answer to a question. One that came too late, as the trigger has changed, means nothing.
+    pub fn answered(
+        &mut self,
+        question: &OutsideQuestion,
+        answer: Result<Next, String>,
+        now: Timestamp,
+    ) -> Vec<Step> {
+        self.with(&question.trigger, |trigger, steps| {
+            trigger.answered(question.last.as_ref(), answer, now, steps);
+        })
+    }
+
+    /// Why a trigger's timetable does not go on.
+    #[must_use]
+    pub fn problem(&self, key: &TriggerKey) -> Option<&str> {
+        self.triggers.get(key)?.problem()
     }
 
     /// Takes up a trigger from its stored row: at start, and when a step could not be committed
@@ -281,6 +331,9 @@ impl Triggers {
         let before = trigger.row.active.clone();
         act(trigger, &mut steps);
         let due = trigger.due();
+        if trigger.asks() {
+            self.asking.insert(key.clone());
+        }
         if trigger.row.active != before {
             let after = trigger.row.active.clone();
             before.iter().for_each(|run| {
@@ -310,6 +363,7 @@ impl Triggers {
         self.take(&key);
         let place = (key.namespace.clone(), key.workflow.clone());
         trigger.workflow_paused = self.paused_workflows.contains(&place);
+        trigger.open(&self.dialects);
         for topic in topics(&trigger) {
             match &topic {
                 Topic::Asset(asset) => *self.assets.entry(asset.clone()).or_default() += 1,
@@ -331,6 +385,7 @@ impl Triggers {
         let trigger = self.triggers.remove(key)?;
         self.scheduled.remove(key);
         self.files.remove(key);
+        self.asking.remove(key);
         for topic in topics(&trigger) {
             match &topic {
                 Topic::Asset(asset) => {
@@ -362,7 +417,7 @@ impl Triggers {
 
 fn topics(trigger: &Trigger) -> Vec<Topic> {
     match &trigger.spec.kind {
-        TriggerKind::Schedule(_) => Vec::new(),
+        TriggerKind::Schedule(_) | TriggerKind::Timetable { .. } => Vec::new(),
         TriggerKind::Assets { condition, .. } => {
             condition.names().into_iter().map(|name| Topic::Asset(name.to_owned())).collect()
         }

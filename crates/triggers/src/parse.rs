@@ -36,8 +36,19 @@ const COMMON: [&str; 13] = [
     "start",
     "end",
 ];
-const KINDS: [&str; 10] =
-    ["cron", "interval", "every", "at", "rrule", "assets", "webhook", "run", "file", "event"];
+const KINDS: [&str; 11] = [
+    "cron",
+    "interval",
+    "every",
+    "at",
+    "rrule",
+    "assets",
+    "webhook",
+    "run",
+    "file",
+    "event",
+    "timetable",
+];
 
 /// Reads the triggers of a workflow: null, one trigger, a list of them, or an object with
 /// `schedule` (one or a list; a text is a cron pattern) and `triggers` (one or a list). Errors come
@@ -128,6 +139,7 @@ fn parse_trigger(value: &Json, taken: &BTreeSet<String>) -> Result<TriggerSpec, 
         "run" => parse_run_end(&object["run"]).map_err(|e| e.inside("run"))?,
         "file" => parse_file(&object["file"]).map_err(|e| e.inside("file"))?,
         "event" => parse_event(&object["event"]).map_err(|e| e.inside("event"))?,
+        "timetable" => parse_timetable(&object["timetable"]).map_err(|e| e.inside("timetable"))?,
         _ => TriggerKind::Schedule(Schedule::parse(&Json::Object(object.clone()))?),
     };
     let scheduled = matches!(kind, TriggerKind::Schedule(_));
@@ -138,6 +150,12 @@ fn parse_trigger(value: &Json, taken: &BTreeSet<String>) -> Result<TriggerSpec, 
             let message = format!("means nothing for {}", kind.word());
             return Err(ScheduleError::new(field, message));
         }
+    }
+    if matches!(kind, TriggerKind::Timetable { .. })
+        && let Some(field) =
+            ["filter", "overlap", "start", "end"].into_iter().find(|f| object.contains_key(*f))
+    {
+        return Err(ScheduleError::new(field, "is the timetable's own business"));
     }
     let zone = reader.text("timezone")?.map_or_else(|| Ok(Zone::utc()), Zone::parse)?;
     let name = match reader.text("name")? {
@@ -280,6 +298,13 @@ fn parse_event(value: &Json) -> Result<TriggerKind, ScheduleError> {
     };
     validate_name(&name).map_err(|e| ScheduleError::new("", e.to_string()))?;
     Ok(TriggerKind::Event { name })
+}
+
+fn parse_timetable(value: &Json) -> Result<TriggerKind, ScheduleError> {
+    let dialect = value.get("dialect").and_then(Json::as_str);
+    let dialect = dialect.ok_or_else(|| ScheduleError::new("dialect", "must be a name"))?;
+    validate_name(dialect).map_err(|e| ScheduleError::new("dialect", e.to_string()))?;
+    Ok(TriggerKind::Timetable { dialect: dialect.to_owned(), definition: value.clone() })
 }
 
 fn parse_run_end(value: &Json) -> Result<TriggerKind, ScheduleError> {

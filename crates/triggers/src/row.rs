@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use kobza_model::{Json, RunId, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::TriggerEvent;
+use crate::{Tick, TriggerEvent};
 
 /// A trigger with all that must outlive a crash. Key: `{workflow}/{name}`.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -21,7 +21,7 @@ pub struct TriggerRow {
     /// The newest event of the log that it reacted to.
     #[serde(default)]
     pub seen: u64,
-    /// Its unfinished runs, where the overlap policy asks for them.
+    /// Its unfinished runs, where the overlap policy or a timetable's limit asks for them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub active: Vec<RunId>,
     /// Slots that wait for the end of `active`, oldest first.
@@ -37,6 +37,9 @@ pub struct TriggerRow {
     /// not kept apart).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub updated: BTreeMap<String, BTreeMap<String, TriggerEvent>>,
+    /// The last tick of its timetable that became a run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<Tick>,
 }
 
 /// A start that waits.

@@ -35,6 +35,12 @@ pub struct TriggerSpec {
 #[derive(Clone, Debug)]
 pub enum TriggerKind {
     Schedule(Schedule),
+    /// A schedule by the rules of a dialect.
+    Timetable {
+        dialect: String,
+        /// As the dialect reads it.
+        definition: Json,
+    },
     Assets {
         condition: AssetCondition,
         /// Collect the condition apart for each partition.
@@ -71,7 +77,7 @@ impl TriggerKind {
     #[must_use]
     pub fn word(&self) -> &'static str {
         match self {
-            Self::Schedule(_) => "schedule",
+            Self::Schedule(_) | Self::Timetable { .. } => "schedule",
             Self::Assets { .. } => "asset",
             Self::Webhook { .. } => "webhook",
             Self::RunEnd { .. } => "run",

@@ -56,6 +56,8 @@ pub struct StartSpec {
     /// Not yet checked against the workflow's schema, defaults not filled in.
     pub params: Json,
     pub labels: Json,
+    /// What the workflow's dialect keeps with the run.
+    pub extra: Json,
 }
 
 /// One change of one trigger: commit its commands and [`Step::writes`] in one transaction, in the

@@ -114,7 +114,8 @@ pub fn compile(serialised: &Json, bundle: &Bundle) -> Result<Compiled, DagError>
         max_active_runs: Some(dag.max_active_runs.max(1)),
         hooks: Vec::new(),
         open: false,
-        triggers: Json::Null,
+        triggers: crate::schedule::triggers(&dag)
+            .map_err(|error| DagError::new("dag.timetable", error.to_string()))?,
         source: json!({"airflow": source}),
     };
     Ok(Compiled { workflow, limits, warnings })

@@ -77,6 +77,20 @@ impl Delta {
         }
     }
 
+    /// In a few words, for people.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        match self {
+            Self::Fixed(micros) => {
+                format!("every {}", jiff::SignedDuration::from_micros(*micros))
+            }
+            Self::Relative(delta) if delta.months != 0 || delta.years != 0 => {
+                format!("every {} months", delta.years * 12 + delta.months)
+            }
+            Self::Relative(_) => format!("every {} seconds", self.in_seconds()),
+        }
+    }
+
     pub(super) fn after(&self, at: Timestamp) -> Result<Timestamp, TimetableError> {
         match self {
             Self::Fixed(micros) => checked(i128::from(at.0) + i128::from(*micros)),

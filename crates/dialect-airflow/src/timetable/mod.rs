@@ -201,6 +201,36 @@ impl Timetable {
         }
     }
 
+    /// In a few words, for people.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let trigger = |timetable: &TriggerTimetable| match &timetable.ticks {
+            Ticks::Cron(cron) => cron.cron.text().to_owned(),
+            Ticks::Delta(delta) => delta.summary(),
+        };
+        match self {
+            Self::Null => "None".to_owned(),
+            Self::Once => "@once".to_owned(),
+            Self::Continuous => "@continuous".to_owned(),
+            Self::Trigger(timetable) => trigger(timetable),
+            Self::MultipleCronTrigger(timetable) => {
+                timetable.timetables.iter().map(trigger).collect::<Vec<_>>().join(", ")
+            }
+            Self::DataInterval(Intervals::Cron(cron)) => cron.cron.text().to_owned(),
+            Self::DataInterval(Intervals::Delta(delta)) => delta.summary(),
+            Self::Events(timetable) => timetable
+                .description
+                .clone()
+                .unwrap_or_else(|| format!("{} events", timetable.times.len())),
+            Self::AssetTriggered(_) => "Asset".to_owned(),
+            Self::AssetOrTime { timetable, .. } => format!("Asset or {}", timetable.summary()),
+            Self::CronPartition(timetable) => trigger(&timetable.trigger),
+            Self::PartitionedAsset { .. } => "Partitioned Asset".to_owned(),
+            Self::PartitionedAtRuntime => "PartitionedAtRuntime".to_owned(),
+            Self::Custom { class, .. } => class.rsplit('.').next().unwrap_or(class).to_owned(),
+        }
+    }
+
     /// Whether time ever makes a run of it.
     #[must_use]
     pub fn is_timed(&self) -> bool {

@@ -308,6 +308,7 @@ impl Backfill {
             partition: item.partition.clone(),
             params,
             labels: json!({"backfill": self.row.id, "slot": item.key}),
+            extra: Json::Null,
         });
         step
     }

@@ -10,7 +10,10 @@ use crate::backfill::{Backfill, BackfillRow, BackfillSpec, Preview, RefusedBackf
 use crate::files::Sighting;
 use crate::row::{SlotRow, TriggerRow};
 use crate::spec::TriggerKind;
-use crate::{EventBody, TriggerEvent, TriggerKey, TriggerSpec, Triggers, parse_triggers, webhook};
+use crate::{
+    EventBody, Next, OutsideQuestion, TriggerEvent, TriggerKey, TriggerSpec, Triggers,
+    parse_triggers, webhook,
+};
 
 type Reply<T> = oneshot::Sender<Result<T, TriggerError>>;
 type Change = Box<dyn FnOnce(&mut Triggers, Timestamp, u64) -> Vec<crate::Step> + Send>;
@@ -43,6 +46,11 @@ pub(super) enum Request {
     Sighted {
         key: TriggerKey,
         files: Vec<Sighting>,
+    },
+    /// What somebody outside said to a timetable's question.
+    Answered {
+        question: OutsideQuestion,
+        answer: Result<Next, String>,
     },
     Stop,
 }
@@ -323,6 +331,7 @@ impl Service {
                 let _gone = reply.send(result);
             }
             Request::Sighted { key, files } => self.sighted(key, files).await,
+            Request::Answered { question, answer } => self.answered(&question, answer).await,
             Request::Stop => {}
         }
     }

@@ -8,6 +8,7 @@ mod commit;
 mod follow;
 mod handle;
 mod looks;
+mod outside;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -25,7 +26,7 @@ use tokio::time::Instant;
 use crate::backfill::{Backfill, BackfillRow, ItemRow};
 use crate::files::Watch;
 use crate::row::TriggerRow;
-use crate::{StartSpec, TriggerKey, Triggers, parse_triggers};
+use crate::{StartSpec, TimetableDialects, TriggerKey, Triggers, parse_triggers};
 
 use handle::Request;
 pub use handle::{BackfillAction, TriggerHandle, TriggerView};
@@ -87,6 +88,8 @@ pub struct TriggerOptions {
     pub prepare: Arc<Prepare>,
     /// Dialects that start runs in their own way, by name.
     pub starters: BTreeMap<&'static str, Arc<dyn Starter>>,
+    /// The dialects that have timetables of their own.
+    pub timetables: TimetableDialects,
     /// The wall clock.
     pub clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
 }
@@ -176,8 +179,8 @@ struct Service {
 impl Service {
     fn new(options: TriggerOptions, requests: mpsc::Sender<Request>) -> Self {
         Self {
+            triggers: Triggers::with_timetables(options.timetables.clone()),
             options,
-            triggers: Triggers::new(),
             backfills: BTreeMap::new(),
             seen: 0,
             saved: 0,
@@ -290,6 +293,7 @@ impl Service {
                 self.advance_backfills().await;
             }
             self.save_place().await;
+            self.ask_outside();
             self.look_at_files();
             let wake = self.wake_at();
             tokio::select! {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use kobza_engine::{StartRun, StopMode};
-use kobza_model::{Json, RunState, Timestamp, Workflow};
+use kobza_model::{RunState, Timestamp, Workflow};
 use kobza_runtime::{Submission, SubmitError};
 use kobza_schedule::partition::PartitionDefinition;
 use kobza_store::{RunFilter, StoredWorkflow, Write, kinds};
@@ -169,7 +169,7 @@ impl Service {
             labels: start.labels,
             parent: None,
             priority: 0,
-            extra: Json::Null,
+            extra: start.extra,
         });
         Ok(DialectStart { commands: Vec::new(), run, writes: Vec::new() })
     }

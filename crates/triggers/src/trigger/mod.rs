@@ -2,6 +2,7 @@
 
 mod events;
 mod slots;
+mod timed;
 
 use std::cell::Cell;
 
@@ -30,7 +31,11 @@ pub(crate) struct Trigger {
     kept_through: Timestamp,
     /// The next slot after a cursor: searching the calendar costs more than all the rest.
     next_slot: Cell<Option<(Timestamp, Option<Timestamp>)>>,
+    /// The timetable of its dialect, where it follows one.
+    timed: Option<timed::Timed>,
 }
+
+pub(crate) use timed::Outside;
 
 impl Trigger {
     /// A trigger that did not exist before.
@@ -53,6 +58,7 @@ impl Trigger {
             collected: Vec::new(),
             collected_between: None,
             updated: std::collections::BTreeMap::new(),
+            last: None,
         };
         Self::restore(key, spec, row)
     }
@@ -65,6 +71,7 @@ impl Trigger {
             workflow_paused: false,
             kept_through: Timestamp(i64::MIN),
             next_slot: Cell::new(None),
+            timed: None,
         }
     }
 
@@ -121,7 +128,7 @@ impl Trigger {
             return Some(Timestamp(i64::MIN));
         }
         let slot = self.next_slot().map(|slot| self.due_at(slot));
-        [slot, self.deadline()].into_iter().flatten().min()
+        [slot, self.deadline(), self.tick_due()].into_iter().flatten().min()
     }
 
     pub(crate) fn tick(&mut self, now: Timestamp, steps: &mut Vec<Step>) {
@@ -136,6 +143,7 @@ impl Trigger {
             self.catch_up(now, steps);
             self.decide_slots(now, steps);
         }
+        self.take_ticks(now, steps);
     }
 
     fn skip_range(
@@ -172,6 +180,9 @@ impl Trigger {
     }
 
     fn resumed(&mut self, was_paused: bool, now: Timestamp, steps: &mut Vec<Step>) {
+        if was_paused && !self.paused() {
+            self.plan_anew();
+        }
         if !was_paused || self.paused() || matches!(self.spec.catch_up, CatchUp::All { .. }) {
             return;
         }
@@ -305,6 +316,7 @@ impl Trigger {
             partition: pending.partition,
             params: pending.params,
             labels: json!({"trigger": self.key.name, "slot": pending.at.to_jiff().to_string()}),
+            extra: Json::Null,
         };
         let mut step = self.step(vec![(pending.slot, slot)]);
         step.start = Some(start);

@@ -7,4 +7,5 @@ mod checker;
 mod policies;
 mod service;
 mod support;
+mod timetables;
 mod webhooks;

@@ -21,16 +21,16 @@ use crate::support::{at, key};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-struct World {
+pub(crate) struct World {
     folder: tempfile::TempDir,
     clock: Arc<AtomicI64>,
     runtime: Handle,
     looped: Runtime,
     store: Arc<SqliteStore>,
-    triggers: TriggerHandle,
+    pub(crate) triggers: TriggerHandle,
 }
 
-fn workflow(name: &str, kind: &str, triggers: Json) -> Workflow {
+pub(crate) fn workflow(name: &str, kind: &str, triggers: Json) -> Workflow {
     let node = json!({"name": "t", "call": 0, "gate": Gate::all_succeeded(), "produces": ["made"]});
     let leaf = Leaf { kind: kind.to_owned(), spec: Json::Null };
     let graph = Graph {
@@ -61,7 +61,7 @@ fn workflow(name: &str, kind: &str, triggers: Json) -> Workflow {
 }
 
 impl World {
-    fn new(now: &str) -> Self {
+    pub(crate) fn new(now: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         Self::open(folder, Arc::new(AtomicI64::new(at(now).0)))
     }
@@ -79,6 +79,7 @@ impl World {
         let looped = Runtime::start(options, &runtime, inbox, BTreeMap::new()).unwrap();
         let wall = clock.clone();
         let options = TriggerOptions {
+            timetables: crate::timetables::dialects(),
             runtime: runtime.clone(),
             views: store.clone(),
             prepare: Arc::new(|_, params| match params.get("bad") {
@@ -93,7 +94,7 @@ impl World {
     }
 
     /// Ends all threads and begins again from the store.
-    async fn restart(self) -> Self {
+    pub(crate) async fn restart(self) -> Self {
         self.triggers.stop().await;
         self.runtime.stop();
         let Self { folder, clock, looped, store, .. } = self;
@@ -102,7 +103,7 @@ impl World {
         Self::open(folder, clock)
     }
 
-    async fn put(&self, workflow: Workflow) {
+    pub(crate) async fn put(&self, workflow: Workflow) {
         let (name, triggers) = (workflow.name.clone(), workflow.triggers.clone());
         let write = Write::PutWorkflow {
             namespace: "default".to_owned(),
@@ -116,19 +117,19 @@ impl World {
     }
 
     /// Sets the wall clock and wakes the service.
-    async fn set(&self, now: &str) {
+    pub(crate) async fn set(&self, now: &str) {
         self.clock.store(at(now).0, Ordering::SeqCst);
         self.triggers.list(None).await.unwrap();
     }
 
-    fn runs(&self, workflow: &str) -> Vec<RunRow> {
+    pub(crate) fn runs(&self, workflow: &str) -> Vec<RunRow> {
         let filter = RunFilter { workflow: Some(workflow.to_owned()), ..RunFilter::default() };
         let mut rows = self.store.list_runs(&filter, None, 1000).unwrap().items;
         rows.sort_by_key(|row| row.interval_end);
         rows
     }
 
-    async fn until<T>(&self, what: &str, mut look: impl FnMut(&Self) -> Option<T>) -> T {
+    pub(crate) async fn until<T>(&self, what: &str, mut look: impl FnMut(&Self) -> Option<T>) -> T {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(found) = look(self) {
@@ -141,7 +142,7 @@ impl World {
         }
     }
 
-    async fn succeed(&self, run: &RunRow) {
+    pub(crate) async fn succeed(&self, run: &RunRow) {
         let waiting = TaskFilter { states: vec![TaskState::Suspended], ..TaskFilter::default() };
         let tasks = self.store.list_tasks(run.run, &waiting, None, 10).unwrap().items;
         let task = TaskId { run: run.run, task: tasks[0].task };
