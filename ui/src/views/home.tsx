@@ -59,8 +59,8 @@ function HomeBody({ data, health }: { data: Summary; health: Health | undefined 
           <div className="grow">
             <div className="strong">
               {data.workflow_errors.length === 1
-                ? "A workflow does not parse; its last good version is in force."
-                : `${data.workflow_errors.length} workflows do not parse; their last good versions are in force.`}
+                ? "A workflow does not parse. Where it had a version, that stays in force."
+                : `${data.workflow_errors.length} workflows do not parse. Where they had a version, that stays in force.`}
             </div>
             {data.workflow_errors.slice(0, 4).map((error) => (
               <div key={error.name} className="cut">
@@ -104,86 +104,90 @@ function HomeBody({ data, health }: { data: Summary; health: Health | undefined 
         </Suspense>
       ) : null}
       <div className="home-columns">
-        <section className="card">
-          <header>
-            <h2 className="grow">Failed</h2>
-            <Link to="/runs" search={{ state: "failed" } as never} className="quiet">
-              All
-            </Link>
-          </header>
-          <RunLines runs={data.failed} empty="Nothing failed in the last 24 hours." failed />
-        </section>
-        <section className="card">
-          <header>
-            <h2 className="grow">Running</h2>
-            <Link to="/runs" search={{ state: "running,queued" } as never} className="quiet">
-              All
-            </Link>
-          </header>
-          <RunLines runs={data.running} empty="Nothing runs now." />
-        </section>
-        <section className="card">
-          <header>
-            <h2 className="grow">Waits for you</h2>
-          </header>
-          {data.waiting.length === 0 ? (
-            <p className="line quiet">No approval is asked for.</p>
-          ) : (
-            data.waiting.map((task) => (
-              <Link key={task.id} to="/tasks/$id" params={{ id: task.id }} className="line">
-                <Mark state={task.state} title="Suspended" />
-                <span className="cut strong">{task.workflow}</span>
-                <span className="cut quiet grow">{task.path}</span>
+        <div className="stack">
+          <section className="card">
+            <header>
+              <h2 className="grow">Waits for you</h2>
+            </header>
+            {data.waiting.length === 0 ? (
+              <p className="line quiet">No approval is asked for.</p>
+            ) : (
+              data.waiting.map((task) => (
+                <Link key={task.id} to="/tasks/$id" params={{ id: task.id }} className="line">
+                  <Mark state={task.state} title="Suspended" />
+                  <span className="cut strong">{task.workflow}</span>
+                  <span className="cut quiet grow">{task.path}</span>
+                </Link>
+              ))
+            )}
+            {data.late.length > 0 ? (
+              <>
+                <header className="sub">
+                  <h2>Late</h2>
+                </header>
+                {data.late.map((late) => (
+                  <Link
+                    key={`${late.trigger}${late.due_at}`}
+                    to="/workflows/$name"
+                    params={{ name: late.workflow }}
+                    search={{ tab: "triggers" } as never}
+                    className="line"
+                  >
+                    <Mark state="retry_wait" title="Late" />
+                    <span className="cut strong">{late.workflow}</span>
+                    <span className="cut quiet grow">{late.reason}</span>
+                    <span className="nowrap">{formatDuration(late.late_ms)} late</span>
+                  </Link>
+                ))}
+              </>
+            ) : null}
+          </section>
+          <section className="card">
+            <header>
+              <h2 className="grow">Failed</h2>
+              <Link to="/runs" search={{ state: "failed" } as never} className="quiet">
+                All
               </Link>
-            ))
-          )}
-          {data.late.length > 0 ? (
-            <>
-              <header className="sub">
-                <h2>Late</h2>
-              </header>
-              {data.late.map((late) => (
+            </header>
+            <RunLines runs={data.failed} empty="Nothing failed in the last 24 hours." failed />
+          </section>
+        </div>
+        <div className="stack">
+          <section className="card">
+            <header>
+              <h2 className="grow">Running</h2>
+              <Link to="/runs" search={{ state: "running,queued" } as never} className="quiet">
+                All
+              </Link>
+            </header>
+            <RunLines runs={data.running} empty="Nothing runs now." />
+          </section>
+          <section className="card">
+            <header>
+              <h2 className="grow">Next</h2>
+              <Link to="/triggers" className="quiet">
+                All triggers
+              </Link>
+            </header>
+            {data.upcoming.length === 0 ? (
+              <p className="line quiet">No trigger is due. A workflow's file says when it runs.</p>
+            ) : (
+              data.upcoming.map((next) => (
                 <Link
-                  key={`${late.trigger}${late.due_at}`}
+                  key={`${next.trigger}${next.at}`}
                   to="/workflows/$name"
-                  params={{ name: late.workflow }}
+                  params={{ name: next.workflow }}
                   search={{ tab: "triggers" } as never}
                   className="line"
                 >
-                  <Mark state="retry_wait" title="Late" />
-                  <span className="cut strong">{late.workflow}</span>
-                  <span className="cut quiet grow">{late.reason}</span>
-                  <span className="nowrap">{formatDuration(late.late_ms)} late</span>
+                  <span className="cut strong">{next.workflow}</span>
+                  <span className="cut quiet grow mono">{next.text}</span>
+                  <Ago at={next.at} />
                 </Link>
-              ))}
-            </>
-          ) : null}
-        </section>
-        <section className="card">
-          <header>
-            <h2 className="grow">Next</h2>
-            <Link to="/triggers" className="quiet">
-              All triggers
-            </Link>
-          </header>
-          {data.upcoming.length === 0 ? (
-            <p className="line quiet">No trigger is due. A workflow's file says when it runs.</p>
-          ) : (
-            data.upcoming.map((next) => (
-              <Link
-                key={`${next.trigger}${next.at}`}
-                to="/workflows/$name"
-                params={{ name: next.workflow }}
-                search={{ tab: "triggers" } as never}
-                className="line"
-              >
-                <span className="cut strong">{next.workflow}</span>
-                <span className="cut quiet grow mono">{next.text}</span>
-                <Ago at={next.at} />
-              </Link>
-            ))
-          )}
-        </section>
+              ))
+            )}
+          </section>
+        </div>
       </div>
       {health ? (
         <section className="loops" aria-label="Health of the server's loops">

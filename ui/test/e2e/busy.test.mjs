@@ -32,6 +32,12 @@ before(async () => {
 after(async () => {
   if (missing) return;
   await browser?.close();
+  // A task lives on without its server: what still runs is ended first.
+  const api = client(url);
+  for (const run of (await api("/runs?state=running,queued,paused&limit=100")).items) {
+    await api(`/runs/${run.id}/cancel`, {});
+    await ended(api, run.id);
+  }
   await stop(server);
   await rm(folder, { recursive: true, force: true });
 });
