@@ -2,7 +2,7 @@
 
     python3 bench/run.py target/release/kobza [ROW...]
 
-Rows: processes, latency, idle, startup, size, cron, followers, logs, million, luigi. Each row that
+Rows: processes, latency, idle, startup, size, cron, followers, logs, python, million, luigi. Each row that
 has a physical floor measures it in the same run; `luigi` also drives luigid, if LUIGID names its
 program. Results also go to target/bench.json. Standard library only; nothing is asserted.
 """
@@ -22,6 +22,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+import warm
 
 KOBZA = os.path.abspath(sys.argv[1])
 WANTED = set(sys.argv[2:])
@@ -322,6 +324,8 @@ def main() -> None:
             note("log to a follower", "kobza", "MiB/s", [size / 2**20 / (time.perf_counter() - started)])
             link.close()
             server.stop()
+    if wanted("python"):
+        warm.rows(Server, note)
     if wanted("million"):
         with tempfile.TemporaryDirectory() as folder:
             million(folder)

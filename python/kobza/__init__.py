@@ -17,6 +17,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from . import notes
+from .artifacts import Artifact
 from .asset import (
     Asset,
     CheckResult,
@@ -41,12 +42,13 @@ from .errors import (
     Skip,
 )
 from .expression import Raw as template
+from .formats import Format, register
 from .graph import group, interval, partition, run, when
 from .options import Cache, Retry
 from .schema import Param
 from .task import Task, approval, http, item, noop, shell, sql, step, task, unmapped
 from .triggers import Trigger, cron, every, on_asset, on_file, on_run, webhook
-from .values import Artifact, Format, Output, Outputs, Pickle, register
+from .values import Output, Outputs, Pickle
 from .workflow import Workflow, workflow
 
 if TYPE_CHECKING:

@@ -129,14 +129,20 @@ class AssetCheck(Task[..., Any]):
         from .runner import run_function
 
         def judged(*args: Any, **kwargs: Any) -> Any:
-            return self.judge(self.function(*args, **kwargs), current_context())
+            found = self.judge(self.function(*args, **kwargs), current_context())
+            if not found["passed"]:
+                # It holds nobody back, but it has not held.
+                raise CheckFailed(self._words(found["description"]))
+            return found
 
         judged.__signature__ = self.signature  # type: ignore[attr-defined]
         judged.__annotations__ = getattr(self.function, "__annotations__", {})
         judged.__qualname__ = self.function.__qualname__
-        outputs = run_function(judged, task, self.options)
-        outputs["$check"] = outputs.get("result")
-        return outputs
+        return run_function(judged, task, self.options)
+
+    def _words(self, description: str | None) -> str:
+        words = f"the check {self.name} of {self.asset.asset_name} did not hold"
+        return words + (f": {description}" if description else "")
 
     def judge(self, answer: Any, context: Context) -> dict[str, Any]:
         if isinstance(answer, bool):
@@ -155,8 +161,7 @@ class AssetCheck(Task[..., Any]):
             "metadata": plain(answer.metadata),
         }
         if not answer.passed:
-            words = f"the check {self.name} of {self.asset.asset_name} did not hold"
-            words += f": {answer.description}" if answer.description else ""
+            words = self._words(answer.description)
             if self.block:
                 raise CheckFailed(words)
             context.logger.warning(words)

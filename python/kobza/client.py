@@ -15,9 +15,9 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import Any, TypeVar
 
 from .context import instant
@@ -80,11 +80,62 @@ class TaskState:
 
 @dataclass(frozen=True)
 class Event:
-    """An event of the log. ``sequence`` grows without gaps; following goes on after it."""
+    """An event of the log. ``sequence`` grows; following goes on after it."""
 
     sequence: int
+    #: ``run``, ``task``, ``expanded``, ``cleared``, ``marked``, ``materialized``, ``checked`` or
+    #: ``note``.
     kind: str
-    data: Any
+    at: datetime | None = None
+    #: What happened, as a sentence.
+    text: str = ""
+    run: str | None = None
+    workflow: str | None = None
+    task: str | None = None
+    task_name: str | None = None
+    map_index: int | None = None
+    state: str | None = None
+    cause: str | None = None
+    attempt: int | None = None
+    detail: Any = None
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any]) -> Event:
+        known = {name: data.get(name) for name in _EVENT_FIELDS}
+        return cls(
+            int(data["seq"]),
+            str(data["kind"]),
+            _time(data, "at"),
+            str(data.get("text") or ""),
+            **known,
+        )
+
+
+_EVENT_FIELDS = (
+    "run",
+    "workflow",
+    "task",
+    "task_name",
+    "map_index",
+    "state",
+    "cause",
+    "attempt",
+    "detail",
+)
+EVENT_KINDS = (
+    "run",
+    "task",
+    "expanded",
+    "cleared",
+    "marked",
+    "materialized",
+    "checked",
+    "note",
+)
+
+
+def _rfc3339(at: datetime) -> str:
+    return (at if at.tzinfo else at.replace(tzinfo=timezone.utc)).isoformat()
 
 
 def _time(data: Mapping[str, Any], name: str) -> datetime | None:
@@ -143,6 +194,9 @@ class Client:
         workflow: Any,
         params: Mapping[str, Any] | None = None,
         *,
+        partition: str | None = None,
+        interval: tuple[datetime, datetime] | None = None,
+        labels: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
     ) -> Run:
         """Starts a run. Repeated with the same key it answers the first run again."""
@@ -150,11 +204,18 @@ class Client:
 
         name = getattr(workflow, "name", workflow)
         key = idempotency_key or str(uuid.uuid4())
+        body: dict[str, Any] = {"params": plain(dict(params or {}))}
+        if partition is not None:
+            body["partition"] = partition
+        if interval is not None:
+            body["interval_start"], body["interval_end"] = (_rfc3339(at) for at in interval)
+        if labels is not None:
+            body["labels"] = dict(labels)
         return Run.of(
             self._call(
                 "POST",
                 f"/workflows/{_quote(name)}/runs",
-                body={"params": plain(dict(params or {}))},
+                body=body,
                 headers={"Idempotency-Key": key},
             )
         )
@@ -168,54 +229,123 @@ class Client:
     def tasks(self, run_id: str) -> Iterator[TaskState]:
         return (TaskState.of(item) for item in self._list(f"/runs/{_quote(run_id)}/tasks"))
 
+    def outputs(self, task_id: str) -> dict[str, Any]:
+        """What a task has put out: by name, large values as references to artifacts."""
+        return dict(self._call("GET", f"/tasks/{_quote(task_id)}/outputs"))
+
+    def result(self, run_id: str, task: str) -> Any:
+        """The result of a task by its name; a list for a mapped one. Raises ``KeyError``."""
+        found = [one for one in self.tasks(run_id) if one.name == task]
+        if not found:
+            raise KeyError(f"run {run_id} has no task {task!r}")
+        parts = [one for one in found if one.map_index is not None]
+        if not parts:
+            return self.outputs(found[0].id).get("result")
+        parts.sort(key=lambda one: one.map_index or 0)
+        return [self.outputs(one.id).get("result") for one in parts]
+
     def cancel(self, run_id: str) -> None:
         self._call("POST", f"/runs/{_quote(run_id)}/cancel", body={})
 
-    def wait(self, run_id: str, *, timeout_s: float | None = None, poll_s: float = 0.2) -> Run:
-        """Waits for a run's end. Raises ``TimeoutError``."""
+    def wait(self, run_id: str, *, timeout_s: float | None = None) -> Run:
+        """Waits for a run's end, told by the server as it happens. Raises ``TimeoutError``."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
+
+        def left() -> float:
+            return FOLLOW_TIMEOUT_S if deadline is None else deadline - time.monotonic()
+
+        query = {"run": run_id, "kind": "run"}
         while True:
-            found = self.run(run_id)
-            if found.finished:
-                return found
-            if deadline is not None and time.monotonic() >= deadline:
+            # The stream begins before the run is looked at: no end falls in between.
+            try:
+                response = self._stream(query, max(0.05, min(left(), FOLLOW_TIMEOUT_S)))
+            except ApiError as error:
+                if 400 <= error.status < 500 or left() <= 0:
+                    raise
+                time.sleep(0.2)
+                continue
+            with response:
+                found = self.run(run_id)
+                if found.finished:
+                    return found
+                try:
+                    for line in response:
+                        if line.startswith(b"event: events") or left() <= 0:
+                            break
+                except OSError:
+                    pass  # Broken, or silent for too long: looked at anew below.
+            if left() <= 0:
+                found = self.run(run_id)
+                if found.finished:
+                    return found
                 raise TimeoutError(f"run {run_id} is still {found.state} after {timeout_s} s")
-            time.sleep(poll_s)
 
     def events(
-        self, *, after: int = 0, run: str | None = None, follow: bool = True
+        self,
+        *,
+        after: int = 0,
+        run: str | None = None,
+        workflow: str | None = None,
+        kinds: Sequence[str] = EVENT_KINDS,
+        follow: bool = True,
     ) -> Iterator[Event]:
-        """The events after a sequence number. With ``follow`` it goes on for ever, over lost
-        connections too: nothing is missed, nothing comes twice."""
+        """The events after a sequence number, in order. With ``follow`` it goes on for ever, over
+        lost connections too: nothing is missed, nothing comes twice. What retention has deleted is
+        passed over."""
+        unknown = [kind for kind in kinds if kind not in EVENT_KINDS]
+        if unknown:
+            raise ValueError(f"{unknown[0]!r} is not a kind of event: {', '.join(EVENT_KINDS)}")
+        filters = {"run": run, "workflow": workflow, "kind": ",".join(kinds)}
         delay = 0.2
         while True:
             try:
-                for event in self._stream(after, run, follow):
-                    delay = 0.2
-                    if event.sequence > after:
-                        after = event.sequence
-                        yield event
+                for event in self._pages(after, filters):
+                    after = event.sequence
+                    yield event
                 if not follow:
                     return
+                for kind, body in self._frames(after, filters):
+                    delay = 0.2
+                    if kind == "events":
+                        for event in map(Event.of, body):
+                            if event.sequence > after and workflow in (None, event.workflow):
+                                after = event.sequence
+                                yield event
+                    elif kind == "skipped":
+                        break  # Too much for the stream: by pages again.
+                else:
+                    time.sleep(delay)
+                continue
             except ApiError as error:
                 if not follow or 400 <= error.status < 500:
                     raise
             time.sleep(delay)
             delay = min(delay * 2, 5.0)
 
-    def _stream(self, after: int, run: str | None, follow: bool) -> Iterator[Event]:
-        query = {"after": after, "run": run, "follow": "true" if follow else "false"}
-        headers = {"Accept": "text/event-stream"}
-        if after:
-            headers["Last-Event-ID"] = str(after)
-        response = self._open(
-            "GET", "/events", query=query, headers=headers, timeout_s=FOLLOW_TIMEOUT_S
-        )
+    def _pages(self, after: int, filters: Mapping[str, Any]) -> Iterator[Event]:
+        cursor: Any = None
+        while True:
+            query = {**filters, "after": after, "order": "asc", "limit": 500, "cursor": cursor}
+            page = self._call("GET", "/events", query=query)
+            for item in page.get("items", []):
+                yield Event.of(item)
+            cursor = page.get("next")
+            if not cursor:
+                return
+
+    def _frames(self, after: int, filters: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+        query = {"after": after, "run": filters["run"], "kind": filters["kind"]}
         try:
-            with response:
-                yield from parse_events(line.decode("utf-8", "replace") for line in response)
+            with self._stream(query, FOLLOW_TIMEOUT_S) as response:
+                yield from parse_frames(line.decode("utf-8", "replace") for line in response)
         except (OSError, ValueError) as error:
             raise ApiError(f"the stream of events broke: {error}") from None
+
+    def _stream(self, query: Mapping[str, Any], timeout_s: float) -> Any:
+        headers = {"Accept": "text/event-stream"}
+        return self._open(
+            "GET", "/events/stream", query=query, headers=headers, timeout_s=timeout_s
+        )
 
     # The wire
     def _list(self, path: str, filters: Mapping[str, Any] | None = None) -> Iterator[Any]:
@@ -301,20 +431,15 @@ def _quote(name: Any) -> str:
     return urllib.parse.quote(str(name), safe="")
 
 
-def parse_events(lines: Iterator[str]) -> Iterator[Event]:
-    """Server-sent events from their lines."""
-    kind, sequence = "message", 0
+def parse_frames(lines: Iterator[str]) -> Iterator[tuple[str, Any]]:
+    """Name and JSON of server-sent events, from their lines."""
+    kind = "message"
     data: list[str] = []
     for line in lines:
         line = line.rstrip("\r\n")
         if not line:
             if data:
-                text = "\n".join(data)
-                try:
-                    body = json.loads(text)
-                except ValueError:
-                    body = text
-                yield Event(sequence, kind, body)
+                yield kind, json.loads("\n".join(data))
             kind, data = "message", []
             continue
         if line.startswith(":"):
@@ -325,8 +450,6 @@ def parse_events(lines: Iterator[str]) -> Iterator[Event]:
             data.append(value)
         elif field == "event":
             kind = value
-        elif field == "id" and value.isdigit():
-            sequence = int(value)
 
 
 class AsyncClient:
@@ -350,10 +473,20 @@ class AsyncClient:
         workflow: Any,
         params: Mapping[str, Any] | None = None,
         *,
+        partition: str | None = None,
+        interval: tuple[datetime, datetime] | None = None,
+        labels: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
     ) -> Run:
         return await asyncio.to_thread(
-            lambda: self._client.start(workflow, params, idempotency_key=idempotency_key)
+            lambda: self._client.start(
+                workflow,
+                params,
+                partition=partition,
+                interval=interval,
+                labels=labels,
+                idempotency_key=idempotency_key,
+            )
         )
 
     async def run(self, run_id: str) -> Run:
@@ -362,15 +495,14 @@ class AsyncClient:
     async def cancel(self, run_id: str) -> None:
         await asyncio.to_thread(self._client.cancel, run_id)
 
-    async def wait(
-        self, run_id: str, *, timeout_s: float | None = None, poll_s: float = 0.2
-    ) -> Run:
-        async def poll() -> Run:
-            while not (found := await self.run(run_id)).finished:
-                await asyncio.sleep(poll_s)
-            return found
+    async def wait(self, run_id: str, *, timeout_s: float | None = None) -> Run:
+        return await asyncio.to_thread(self._client.wait, run_id, timeout_s=timeout_s)
 
-        return await asyncio.wait_for(poll(), timeout_s)
+    async def result(self, run_id: str, task: str) -> Any:
+        return await asyncio.to_thread(self._client.result, run_id, task)
+
+    async def outputs(self, task_id: str) -> dict[str, Any]:
+        return await asyncio.to_thread(self._client.outputs, task_id)
 
     def workflows(self) -> AsyncIterator[dict[str, Any]]:
         return _in_thread(self._client.workflows)
@@ -382,9 +514,19 @@ class AsyncClient:
         return _in_thread(lambda: self._client.tasks(run_id))
 
     def events(
-        self, *, after: int = 0, run: str | None = None, follow: bool = True
+        self,
+        *,
+        after: int = 0,
+        run: str | None = None,
+        workflow: str | None = None,
+        kinds: Sequence[str] = EVENT_KINDS,
+        follow: bool = True,
     ) -> AsyncIterator[Event]:
-        return _in_thread(lambda: self._client.events(after=after, run=run, follow=follow))
+        return _in_thread(
+            lambda: self._client.events(
+                after=after, run=run, workflow=workflow, kinds=kinds, follow=follow
+            )
+        )
 
 
 async def _in_thread(make: Callable[[], Iterator[T]]) -> AsyncIterator[T]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from . import options
+from .asset import Asset, AssetCheck
 from .errors import GraphError
 from .expression import Expression, Item, Name, lift, literal
 from .graph import Mapped, Node
@@ -36,8 +37,39 @@ def of_workflow(workflow: Workflow[Any, Any]) -> dict[str, Any]:
         document["max_active_runs"] = workflow.max_active_runs
     if workflow.partitions is not None:
         document["partitions"] = workflow.partitions.document()
-    document["tasks"] = {node.name: _of_node(node, workflow) for node in graph.nodes.values()}
+    checks: dict[str, list[dict[str, Any]]] = {}
+    names: dict[str, str] = {}
+    for node in graph.nodes.values():
+        if isinstance(node.call, AssetCheck):
+            owner = next(n.name for n in graph.nodes.values() if _makes(n, node.call.asset))
+            checks.setdefault(owner, []).append(_of_check(node, node.call, workflow))
+            names[node.name] = owner
+    tasks: dict[str, Any] = {}
+    for node in graph.nodes.values():
+        if node.name in names:
+            continue
+        tasks[node.name] = task = _of_node(node, workflow)
+        # Readers of an asset wait for its checks by themselves.
+        if needs := [name for name in task.pop("needs", []) if name not in names]:
+            task["needs"] = needs
+        if node.name in checks:
+            task["checks"] = checks[node.name]
+    document["tasks"] = tasks
     return document
+
+
+def _makes(node: Node, asset: Asset) -> bool:
+    return isinstance(node.call, Asset) and node.call.asset_name == asset.asset_name
+
+
+def _of_check(node: Node, check: AssetCheck, workflow: Workflow[Any, Any]) -> dict[str, Any]:
+    """A check belongs to the task whose asset it judges."""
+    task = _of_node(node, workflow)
+    kept = ("python", "with", "env", "timeout", "retries")
+    found = {"name": node.name, **{key: task[key] for key in kept if key in task}}
+    if not check.block:
+        found["block"] = False
+    return found
 
 
 def _of_node(node: Node, workflow: Workflow[Any, Any]) -> dict[str, Any]:

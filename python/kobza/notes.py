@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .context import context
-from .values import Artifact, encode, plain
+from .artifacts import Artifact
+from .values import encode, plain
 
 #: Most notes of one task: a loop that notes each row is a mistake.
 NOTES_MAX = 1000

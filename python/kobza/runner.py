@@ -7,7 +7,6 @@ Outputs that are for the control plane begin with ``$``:
 ``$events`` list of ``{"name", "payload"}``
 ``$tasks``  list of tasks to add to the run: ``{"name", "upstream", "python", "with"}``
 ``$skip``   the reason why the task ends as skipped
-``$check``  result of a check: ``{"passed", "severity", "description", "metadata"}``
 ``$error``  written by the worker: ``{"type", "message", "cause", "where"}``
 ========== ================================================================================
 """
@@ -20,7 +19,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from . import schema, values
+from . import decoding, schema, values
 from .context import Context, running
 from .errors import CheckFailed, NotStorable, Skip
 from .options import Options
@@ -124,7 +123,7 @@ def _arguments(
     if isinstance(given, list):
         names = list(parameters)
         wanted = [hints.get(names[i]) if i < len(names) else None for i in range(len(given))]
-        return [values.decode(v, w, workflow=workflow) for v, w in zip(given, wanted)], {}
+        return [decoding.decode(v, w, workflow=workflow) for v, w in zip(given, wanted)], {}
     if given is not None and not isinstance(given, dict):
         raise TypeError(f"the arguments must be a list or an object, not {type(given).__name__}")
     named = dict(given or {})
@@ -144,7 +143,7 @@ def _arguments(
             words += [f"needs {', '.join(map(repr, missing))}"] if missing else []
             raise TypeError(f"{name}{inspect.signature(function)} {' and '.join(words)}")
     decoded = {
-        name: values.decode(value, hints.get(name), workflow=workflow)
+        name: decoding.decode(value, hints.get(name), workflow=workflow)
         for name, value in named.items()
     }
     first = [

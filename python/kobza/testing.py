@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from . import schema, values
+from . import decoding, schema, values
 from .context import Context, Interval, running
 from .errors import GraphError, Skip
 from .expression import evaluate
@@ -166,7 +166,7 @@ def _params(workflow: Workflow[Any, Any], given: Mapping[str, Any]) -> dict[str,
             raise TypeError(f"{workflow.name} has no parameter {name!r}")
     for name, parameter in parameters.items():
         if name in given:
-            found[name] = values.decode(given[name], hints.get(name))
+            found[name] = decoding.decode(given[name], hints.get(name))
         elif parameter.default is not parameter.empty:
             found[name] = parameter.default
         else:

@@ -313,8 +313,10 @@ def test_assets():
     assert tasks["raw"]["produces"] == ["raw"]
     assert tasks["orders"]["consumes"] == ["raw"]
     assert tasks["orders"]["produces"] == ["warehouse/orders"]
-    assert tasks["orders"]["needs"] == ["not_empty", "raw"], "a blocking check comes first"
-    assert tasks["not_empty"]["needs"] == ["raw"]
+    assert tasks["orders"]["needs"] == ["raw"], "readers wait for the checks by themselves"
+    [check] = tasks["raw"]["checks"]
+    assert (check["name"], check["with"]) == ("not_empty", {"raw": "{{ tasks.raw.result }}"})
+    assert "not_empty" not in tasks
     assert tasks["report"]["consumes"] == ["warehouse/orders", "elsewhere/rates"]
     assert tasks["report"]["needs"] == ["orders"]
 

@@ -179,4 +179,4 @@ def test_a_check(flow):
     result = flow("empty", {"rows": [1]})
     assert result.code == 1 and result.error["cause"] == "check"
     assert "the check empty of rows did not hold: there are rows" in result.error["message"]
-    assert flow("empty", {"rows": []}).outputs["$check"]["passed"] is True
+    assert flow("empty", {"rows": []}).outputs["result"]["passed"] is True

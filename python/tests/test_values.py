@@ -14,8 +14,9 @@ from uuid import UUID
 
 import pytest
 
-from kobza import Artifact, ArtifactError, Format, NotStorable, Pickle, register, values
-from kobza.values import decode, encode
+from kobza import Artifact, ArtifactError, Format, NotStorable, Pickle, formats, register
+from kobza.decoding import decode
+from kobza.values import encode
 
 
 @pytest.fixture(autouse=True)
@@ -117,7 +118,7 @@ def test_frames(library):
 def test_a_frame_longer_than_one_piece(monkeypatch):
     pandas = pytest.importorskip("pandas")
     pytest.importorskip("pyarrow")
-    monkeypatch.setattr(values, "ROWS_AT_ONCE", 10)
+    monkeypatch.setattr(formats, "ROWS_AT_ONCE", 10)
     frame = pandas.DataFrame({"n": range(35), "sparse": [None] * 34 + [1.5]})
     pandas.testing.assert_frame_equal(decode(encode(frame)), frame)
     pandas.testing.assert_frame_equal(decode(encode(frame[:0])), frame[:0])
@@ -169,7 +170,7 @@ def test_a_format_of_ones_own():
         ),
     )
     assert decode(encode(Model(7))).weight == 7
-    values._by_type.pop(0)
+    formats._by_type.pop(0)
 
 
 def test_files(tmp_path):

@@ -1,6 +1,7 @@
 //! The event log: pages by sequence number, and a live stream that resumes.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Extension, State};
@@ -279,6 +280,9 @@ fn descending(
 struct FollowAsked {
     after: Option<u64>,
     run: Option<RunId>,
+    /// Kinds of events, with commas between. Without it a stream of all runs leaves out what
+    /// happens to single tasks.
+    kind: Option<String>,
 }
 
 struct Follower {
@@ -289,6 +293,7 @@ struct Follower {
     /// The last event that was sent or passed over.
     seen: u64,
     run: Option<RunId>,
+    kinds: Option<Arc<[String]>>,
     greeted: bool,
 }
 
@@ -305,8 +310,17 @@ async fn follow(
     let now = next_event.borrow().saturating_sub(1);
     let seen = last.or(asked.after).unwrap_or(now).min(now);
     let deletions = state.deletions.follow();
-    let follower =
-        Follower { state, principal, next_event, deletions, seen, run: asked.run, greeted: false };
+    let kinds = asked.kind.map(|kinds| kinds.split(',').map(str::to_owned).collect());
+    let follower = Follower {
+        state,
+        principal,
+        next_event,
+        deletions,
+        seen,
+        run: asked.run,
+        kinds,
+        greeted: false,
+    };
     let messages = stream::unfold(follower, |mut follower| async move {
         let message = follower.next().await?;
         Some((Ok::<_, Infallible>(message), follower))
@@ -352,7 +366,7 @@ impl Follower {
                 }
                 continue;
             }
-            let (seen, run) = (self.seen, self.run);
+            let (seen, run, kinds) = (self.seen, self.run, self.kinds.clone());
             let (names, principal) = (self.state.names.clone(), self.principal.clone());
             if run.is_none() && newest - seen > MOST_BEHIND {
                 self.seen = newest;
@@ -374,11 +388,17 @@ impl Follower {
                         {
                             runs.push(run);
                         }
-                        if (run.is_none() && detailed) || !visible(views, &names, &principal, event)
-                        {
+                        let left_out = run.is_none() && kinds.is_none() && detailed;
+                        if left_out || !visible(views, &names, &principal, event) {
                             continue;
                         }
-                        items.push(view(views, &names, *seq, event));
+                        let item = view(views, &names, *seq, event);
+                        let wanted = |kinds: &Arc<[String]>| {
+                            kinds.iter().any(|kind| item["kind"] == kind.as_str())
+                        };
+                        if kinds.as_ref().is_none_or(wanted) {
+                            items.push(item);
+                        }
                     }
                     Ok((items, page.seen, runs, page.oldest))
                 })

@@ -2,14 +2,16 @@
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use sha2::{Digest as _, Sha256};
+
+use crate::remote::{REMOTE_FILE, RemoteError, RemoteStore};
 
 /// The SHA-256 of an artifact's bytes; 64 lower-case hex digits as text.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -67,12 +69,18 @@ pub enum ArtifactError {
     Missing(Digest),
     #[error("artifact {0} is damaged: its content has another digest")]
     Damaged(Digest),
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
     #[error("{what} {path}: {source}")]
     Io { what: &'static str, path: PathBuf, source: io::Error },
 }
 
+/// What a task is still writing is younger than this.
+const LEFTOVER_AGE: Duration = Duration::from_secs(7 * 86_400);
+
 /// Files `<root>/<two digits>/<digest>`. Equal content is stored once. A file appears whole and
-/// synced to disk, or not at all.
+/// synced to disk, or not at all. With a store elsewhere (see [`RemoteStore`]) what is missing here is
+/// fetched from there.
 #[derive(Debug)]
 pub struct ArtifactStore {
     root: PathBuf,
@@ -82,14 +90,33 @@ pub struct ArtifactStore {
 impl ArtifactStore {
     /// Opens a store, creating its folder, and removes what an interrupted writer left.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self, ArtifactError> {
-        let store = Self { root: root.into(), serial: AtomicU64::new(0) };
+        let store = Self::at(root);
         let incoming = store.incoming();
         fs::create_dir_all(&incoming).map_err(failed("create", &incoming))?;
+        store.remove_old(&store.incoming_of_tasks())?;
         for entry in fs::read_dir(&incoming).map_err(failed("read", &incoming))? {
             let path = entry.map_err(failed("read", &incoming))?.path();
             fs::remove_file(&path).map_err(failed("remove", &path))?;
         }
         Ok(store)
+    }
+
+    /// A store that others have opened too: nothing is removed.
+    pub fn at(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into(), serial: AtomicU64::new(0) }
+    }
+
+    /// Removes what tasks that were killed have left. Those that still write are younger.
+    fn remove_old(&self, folder: &Path) -> Result<(), ArtifactError> {
+        let Ok(entries) = fs::read_dir(folder) else { return Ok(()) };
+        for entry in entries.flatten() {
+            let age = entry.metadata().ok().and_then(|about| about.modified().ok()?.elapsed().ok());
+            if age.is_some_and(|age| age > LEFTOVER_AGE) {
+                let path = entry.path();
+                fs::remove_file(&path).map_err(failed("remove", &path))?;
+            }
+        }
+        Ok(())
     }
 
     /// Stores what `source` gives, at most `limit` bytes. Answers its digest and length.
@@ -138,19 +165,82 @@ impl ArtifactStore {
             fs::remove_file(temporary).map_err(failed("remove", temporary))?;
             return Ok((digest, length));
         }
+        self.settle(&file, temporary, digest)?;
+        Ok((digest, length))
+    }
+
+    /// Gives a finished file its place.
+    fn settle(&self, file: &File, temporary: &Path, digest: Digest) -> Result<(), ArtifactError> {
         file.sync_all().map_err(failed("sync", temporary))?;
-        let folder = self.folder(digest);
+        let (folder, path) = (self.folder(digest), self.path(digest));
         if !folder.exists() {
             fs::create_dir_all(&folder).map_err(failed("create", &folder))?;
             sync_folder(&self.root)?;
         }
         fs::rename(temporary, &path).map_err(failed("rename to", &path))?;
-        sync_folder(&folder)?;
-        Ok((digest, length))
+        sync_folder(&folder)
+    }
+
+    /// Brings an artifact of this folder to the store elsewhere, if there is one.
+    pub fn upload(&self, digest: Digest) -> Result<(), ArtifactError> {
+        if let Some(remote) = RemoteStore::of_folder(&self.root)? {
+            remote.put(digest, &self.path(digest))?;
+        }
+        Ok(())
+    }
+
+    /// Fetches what is missing here from the store elsewhere, if there is one.
+    pub fn fetch(&self, digest: Digest) -> Result<(), ArtifactError> {
+        if self.contains(digest) {
+            return Ok(());
+        }
+        let remote = RemoteStore::of_folder(&self.root)?.ok_or(ArtifactError::Missing(digest))?;
+        let serial = self.serial.fetch_add(1, Ordering::Relaxed);
+        let incoming = self.incoming_of_tasks();
+        fs::create_dir_all(&incoming).map_err(failed("create", &incoming))?;
+        let temporary = incoming.join(format!("{}-{serial}", std::process::id()));
+        let result = self.fetch_through(&temporary, &remote, digest);
+        if result.is_err() {
+            let _ = fs::remove_file(&temporary);
+        }
+        result
+    }
+
+    fn fetch_through(
+        &self,
+        temporary: &Path,
+        remote: &RemoteStore,
+        digest: Digest,
+    ) -> Result<(), ArtifactError> {
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(0o640)
+            .open(temporary)
+            .map_err(failed("create", temporary))?;
+        if !remote.get(digest, &mut file)? {
+            return Err(ArtifactError::Missing(digest));
+        }
+        file.rewind().map_err(failed("read", temporary))?;
+        if digest_of(&mut file, temporary)? != digest {
+            return Err(ArtifactError::Damaged(digest));
+        }
+        self.settle(&file, temporary, digest)
     }
 
     /// Opens an artifact for reading. Answers its length too.
     pub fn get(&self, digest: Digest) -> Result<(File, u64), ArtifactError> {
+        match self.get_here(digest) {
+            Err(ArtifactError::Missing(_)) if self.root.join(REMOTE_FILE).exists() => {
+                self.fetch(digest)?;
+                self.get_here(digest)
+            }
+            found => found,
+        }
+    }
+
+    fn get_here(&self, digest: Digest) -> Result<(File, u64), ArtifactError> {
         let path = self.path(digest);
         match File::open(&path) {
             Ok(file) => {
@@ -167,16 +257,7 @@ impl ArtifactStore {
     /// Reads the whole artifact and compares its digest.
     pub fn verify(&self, digest: Digest) -> Result<(), ArtifactError> {
         let (mut file, _) = self.get(digest)?;
-        let mut hash = Sha256::new();
-        let mut buffer = vec![0; 128 * 1024];
-        loop {
-            let got = file.read(&mut buffer).map_err(failed("read", &self.path(digest)))?;
-            if got == 0 {
-                break;
-            }
-            hash.update(&buffer[..got]);
-        }
-        if Digest(hash.finalize().into()) == digest {
+        if digest_of(&mut file, &self.path(digest))? == digest {
             Ok(())
         } else {
             Err(ArtifactError::Damaged(digest))
@@ -225,6 +306,11 @@ impl ArtifactStore {
         self.root.join("incoming")
     }
 
+    /// Where tasks write, in processes of their own.
+    fn incoming_of_tasks(&self) -> PathBuf {
+        self.root.join("incoming-tasks")
+    }
+
     fn folder(&self, digest: Digest) -> PathBuf {
         self.root.join(format!("{:02x}", digest.0[0]))
     }
@@ -232,6 +318,18 @@ impl ArtifactStore {
     /// Only a parsed digest gets here, so no name from outside becomes a path.
     fn path(&self, digest: Digest) -> PathBuf {
         self.folder(digest).join(digest.to_string())
+    }
+}
+
+fn digest_of(file: &mut File, path: &Path) -> Result<Digest, ArtifactError> {
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 128 * 1024];
+    loop {
+        let got = file.read(&mut buffer).map_err(failed("read", path))?;
+        if got == 0 {
+            return Ok(Digest(hash.finalize().into()));
+        }
+        hash.update(&buffer[..got]);
     }
 }
 

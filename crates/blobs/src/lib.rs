@@ -6,6 +6,7 @@ mod log_reader;
 mod log_store;
 mod log_writer;
 mod mask;
+mod remote;
 
 pub use artifact::{ArtifactError, ArtifactStore, Digest, ParseDigestError};
 pub use log_line::{LogLine, LogStream, MAX_LINE_BYTES};
@@ -13,3 +14,4 @@ pub use log_reader::{LogPage, LogReader};
 pub use log_store::LogStore;
 pub use log_writer::{DEFAULT_LOG_BYTES, LogSummary, LogWriter, SEGMENT_BYTES};
 pub use mask::{MASK, MaskError, MaskStream, Masker};
+pub use remote::{REMOTE_FILE, RemoteError, RemoteStore};

@@ -27,14 +27,35 @@ pub enum BuildError {
     #[error("{0:?} is no requirement: it has more than one line")]
     Requirement(String),
     #[error(
-        "requirements need `uv` to build their environment, and it is not installed here; \
-         `pip install uv`, or name a virtual environment with `venv`"
+        "requirements need `uv` to build their environment, and it was found neither in PATH nor \
+         beside this program nor in ~/.local/bin; `pip install uv`, say where it is with KOBZA_UV, \
+         or name a virtual environment with `venv`"
     )]
     NoUv,
     #[error("the environment could not be built ({step}):\n{output}")]
     Failed { step: &'static str, output: String },
     #[error("environment {path}: {reason}", path = path.display())]
     Io { path: PathBuf, reason: String },
+}
+
+/// The program `uv`: what `KOBZA_UV` names, else that of `PATH`, else one beside this program (they
+/// are installed together by pip) or where its own installer puts it.
+#[must_use]
+pub fn find_uv() -> PathBuf {
+    if let Some(named) = std::env::var_os("KOBZA_UV").filter(|named| !named.is_empty()) {
+        return named.into();
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.to_path_buf()));
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    let own = home.iter().flat_map(|home| [home.join(".local/bin"), home.join(".cargo/bin")]);
+    std::env::split_paths(&path)
+        .chain(beside)
+        .chain(own)
+        .map(|folder| folder.join("uv"))
+        .find(|program| program.is_file())
+        // The build then says that there is none.
+        .unwrap_or_else(|| "uv".into())
 }
 
 /// Builds environments below one folder. Blocks: call it on a thread of its own.

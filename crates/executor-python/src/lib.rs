@@ -18,7 +18,7 @@ mod requirements;
 pub mod sources;
 mod task;
 
-pub use environment::{BuildError, Builder};
+pub use environment::{BuildError, Builder, find_uv};
 pub use export::{ExportError, Problem, export};
 pub use pool::{MakeProtocol, Pool, PoolOptions};
 pub use requirements::{Requirements, Source, inline_requirements};

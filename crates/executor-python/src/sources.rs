@@ -9,13 +9,16 @@ use sha2::{Digest, Sha256};
 
 const FILES: &[(&str, &str)] = &[
     ("kobza/__init__.py", include_str!("../../../python/kobza/__init__.py")),
+    ("kobza/artifacts.py", include_str!("../../../python/kobza/artifacts.py")),
     ("kobza/asset.py", include_str!("../../../python/kobza/asset.py")),
     ("kobza/client.py", include_str!("../../../python/kobza/client.py")),
     ("kobza/context.py", include_str!("../../../python/kobza/context.py")),
+    ("kobza/decoding.py", include_str!("../../../python/kobza/decoding.py")),
     ("kobza/document.py", include_str!("../../../python/kobza/document.py")),
     ("kobza/errors.py", include_str!("../../../python/kobza/errors.py")),
     ("kobza/export.py", include_str!("../../../python/kobza/export.py")),
     ("kobza/expression.py", include_str!("../../../python/kobza/expression.py")),
+    ("kobza/formats.py", include_str!("../../../python/kobza/formats.py")),
     ("kobza/graph.py", include_str!("../../../python/kobza/graph.py")),
     ("kobza/notes.py", include_str!("../../../python/kobza/notes.py")),
     ("kobza/options.py", include_str!("../../../python/kobza/options.py")),

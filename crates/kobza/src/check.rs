@@ -73,9 +73,11 @@ fn export(file: &Path) -> Result<Vec<Json>, Vec<Problem>> {
     let cache = cache_folder();
     let packages = kobza_executor_python::sources::unpack(&cache)
         .map_err(|e| failed(format!("{}: {e}", cache.display())))?;
-    let builder = kobza_executor_python::Builder::new(cache.join("envs"), "uv");
+    let python = crate::compose::own_python();
+    let builder =
+        kobza_executor_python::Builder::new(cache.join("envs"), kobza_executor_python::find_uv());
     let mut progress = |line: &str| print(&failed(format!("environment: {line}")));
-    kobza_executor_python::export(file, &packages, &builder, "python3", &mut progress).map_err(
+    kobza_executor_python::export(file, &packages, &builder, &python, &mut progress).map_err(
         |error| match error {
             ExportError::Problems(all) => all
                 .into_iter()

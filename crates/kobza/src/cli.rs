@@ -94,6 +94,21 @@ pub(crate) enum Exec {
     Sql,
     Http,
     Argo,
+    /// Moves an artifact between a folder and the store elsewhere that it names
+    Artifact {
+        way: Way,
+        folder: PathBuf,
+        digest: String,
+    },
+}
+
+/// Where an artifact goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Way {
+    /// To the store elsewhere
+    Put,
+    /// From there
+    Get,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -159,6 +174,9 @@ impl Look {
 pub(crate) struct RunArgs {
     /// The workflow file (YAML, JSON, or a Python file of the SDK)
     pub(crate) file: PathBuf,
+    /// Where artifacts are kept beside the data folder, such as `s3://bucket/prefix`
+    #[arg(long, value_name = "URL", env = "KOBZA_ARTIFACTS_URL")]
+    pub(crate) artifacts: Option<String>,
     /// A parameter, `name=value`; the value is JSON, or else a text
     #[arg(short, long = "param", value_name = "NAME=VALUE")]
     pub(crate) params: Vec<String>,

@@ -49,6 +49,18 @@ pub(crate) struct HostOptions {
     pub(crate) values_from_environment: bool,
 }
 
+/// The interpreter of what names none: that of the virtual environment in which this program is
+/// installed, else the one in `PATH`.
+pub(crate) fn own_python() -> String {
+    let own = std::env::current_exe().ok().and_then(|exe| {
+        let folder = exe.parent()?;
+        let is_venv = folder.parent()?.join("pyvenv.cfg").is_file();
+        let python = folder.join("python3");
+        (is_venv && python.exists()).then(|| python.to_str().map(str::to_owned))?
+    });
+    own.unwrap_or_else(|| "python3".to_owned())
+}
+
 /// A value for tasks from this process's environment. Variables and connections may be JSON.
 fn from_environment(kind: &str, name: &str) -> Option<Json> {
     if !matches!(kind, "variable" | "connection" | "secret") {
@@ -135,7 +147,7 @@ impl Host {
         executors.insert("workflow", Arc::new(calls));
         let native: Arc<dyn Dialect> = Arc::new(NativeDialect::new(Options {
             self_exe: exe,
-            python: None,
+            python: Some(own_python()),
             base_folder: options.base_folder,
             api_url: options.api_url,
             warm_python: true,

@@ -4,6 +4,7 @@ mod airflow;
 mod airflow_desk;
 mod airflow_past;
 mod argo;
+mod artifacts;
 mod check;
 mod cli;
 mod client;
@@ -43,6 +44,9 @@ fn main() -> ExitCode {
         Command::Exec { what: Exec::Argo } => {
             let code = kobza_dialect_argo::exec::argo_exec_main();
             ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX))
+        }
+        Command::Exec { what: Exec::Artifact { way, folder, digest } } => {
+            failure::exit(artifacts::carry(way, &folder, &digest))
         }
         Command::Run(args) => failure::exit(run::run(args)),
         Command::Check(args) => failure::exit(check::check(args)),

@@ -63,6 +63,9 @@ pub(crate) fn server(args: ServerArgs) -> Result<(), Failure> {
         let _gone = stop.send(true);
     });
     let (store, shared) = open_store(&settings)?;
+    if let Some(address) = settings.text("artifacts") {
+        crate::artifacts::keep_in(data, address)?;
+    }
     let owner = format!(
         "kobza at http://{address} on {}, process {}, {}",
         host_name(),

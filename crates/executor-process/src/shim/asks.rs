@@ -11,6 +11,9 @@ const ASKS_AT_ONCE: usize = 64;
 
 impl Shim {
     pub(super) fn asked(&mut self, serial: u64, number: u64, body: Json) {
+        // Who asks has begun, and the server hears that first.
+        self.tell_begun(serial);
+        self.flush_client();
         let Some(task) = self.tasks.get(&serial) else { return };
         if self.asks_of(serial).count() >= ASKS_AT_ONCE {
             let words = format!("more than {ASKS_AT_ONCE} questions wait for an answer");

@@ -174,6 +174,7 @@ impl Shim {
     /// Does what is due.
     pub(super) fn fire_deadlines(&mut self, now: Instant) {
         self.flush_partial_lines(now);
+        self.tell_beginnings(now);
         while let Some(&(at, serial)) = self.deadlines.first() {
             if at > now {
                 break;
@@ -205,6 +206,7 @@ impl Shim {
     }
 
     fn finish(&mut self, serial: u64) {
+        self.tell_begun(serial);
         let Some(mut task) = self.tasks.remove(&serial) else { return };
         self.exited.remove(&serial);
         self.forget_asks(serial);

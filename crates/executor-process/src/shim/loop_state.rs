@@ -29,6 +29,9 @@ use crate::wire::{
 
 /// Starts between two looks at everything else.
 const STARTS_AT_ONCE: usize = 16;
+/// A beginning is told after so long, or with the end: what is over in a moment costs the server one
+/// commit, not two.
+const TELL_AFTER: Duration = Duration::from_millis(15);
 /// Read from a pipe at once; a pipe that fills this is widened to it.
 const READ_BYTES: usize = 256 * 1024;
 /// A line without an end is shown to followers after so long without more.
@@ -61,6 +64,8 @@ pub(super) struct Shim {
     /// Tasks whose main process has ended, but not all else.
     pub(super) exited: BTreeSet<u64>,
     pub(super) deadlines: BTreeSet<(Instant, u64)>,
+    /// Tasks of whose beginning the server is told then, in order.
+    beginnings: VecDeque<(Instant, u64)>,
     /// Waiting, running, or finished and unconfirmed.
     /// With the running task, or 0.
     pub(super) known: HashMap<LaunchId, u64>,
@@ -108,6 +113,7 @@ impl Shim {
             mains: HashMap::new(),
             exited: BTreeSet::new(),
             deadlines: BTreeSet::new(),
+            beginnings: VecDeque::new(),
             known: HashMap::new(),
             forgotten: VecDeque::new(),
             forgotten_set: HashSet::new(),
@@ -191,6 +197,13 @@ impl Shim {
         let mut sooner = |at: Instant| until = Some(until.map_or(at, |until| until.min(at)));
         if let Some(at) = self.flush_partial_at {
             sooner(at);
+        }
+        while let Some(&(at, serial)) = self.beginnings.front() {
+            if self.tasks.get(&serial).is_some_and(|task| task.untold.is_some()) {
+                sooner(at);
+                break;
+            }
+            self.beginnings.pop_front();
         }
         if let Some(at) = self.warm.as_ref().and_then(|warm| warm.deadline()) {
             sooner(at);
@@ -298,7 +311,7 @@ impl Shim {
         }
     }
 
-    fn flush_client(&mut self) {
+    pub(super) fn flush_client(&mut self) {
         let Some(client) = &mut self.client else { return };
         match client.flush(&self.spool) {
             Ok(more) if more == client.wants_write => {}
@@ -468,6 +481,7 @@ impl Shim {
             refusal: None,
             step: Step::Running,
             deadline: None,
+            untold: None,
             last_read: now,
             folder,
             output,
@@ -481,14 +495,34 @@ impl Shim {
 
     /// A task's process runs: its time counts from now.
     pub(super) fn began(&mut self, serial: u64) {
-        let Some(task) = self.tasks.get(&serial) else { return };
+        let Some(task) = self.tasks.get_mut(&serial) else { return };
         self.mains.insert(task.pid, serial);
-        self.spool.push(task.launch, EventBody::Started { pid: task.pid.unsigned_abs() });
+        task.untold = Some(wall_now());
+        self.beginnings.push_back((Instant::now() + TELL_AFTER, serial));
         let timeout = task.spec.timeout_ms;
         if let Some(at) =
             timeout.and_then(|ms| Instant::now().checked_add(Duration::from_millis(ms)))
         {
             self.set_step(serial, Step::Running, Some(at));
+        }
+    }
+
+    /// Tells the server of a beginning, unless that is done.
+    pub(super) fn tell_begun(&mut self, serial: u64) {
+        let Some(task) = self.tasks.get_mut(&serial) else { return };
+        if let Some(at) = task.untold.take() {
+            let pid = task.pid.unsigned_abs();
+            self.spool.push_at(task.launch, at, EventBody::Started { pid });
+        }
+    }
+
+    /// Tells of the beginnings that have waited long enough.
+    pub(super) fn tell_beginnings(&mut self, now: Instant) {
+        while let Some(&(at, serial)) = self.beginnings.front()
+            && at <= now
+        {
+            self.beginnings.pop_front();
+            self.tell_begun(serial);
         }
     }
 

@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use kobza_model::{Cause, LaunchId, Outcome};
+use kobza_model::{Cause, LaunchId, Outcome, Timestamp};
 use kobza_runtime::{Ended, Said};
 
 use crate::clock::wall_now;
@@ -45,10 +45,15 @@ impl Spool {
 
     /// Adds an event.
     pub(super) fn push(&mut self, launch: LaunchId, body: EventBody) {
+        self.push_at(launch, wall_now(), body);
+    }
+
+    /// Adds an event that happened a moment ago.
+    pub(super) fn push_at(&mut self, launch: LaunchId, at: Timestamp, body: EventBody) {
         let number = self.next;
         self.next += 1;
         let last = body.is_last();
-        let mut event = Event { number, launch, at: wall_now().0, body };
+        let mut event = Event { number, launch, at: at.0, body };
         let mut frame = Vec::new();
         if let Err(error) = encode(&FromShim::Event(event.clone()), &mut frame) {
             // Only outputs can be that large.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use kobza_blobs::{LogWriter, Masker};
-use kobza_model::{Cause, Json, LaunchId, Outcome};
+use kobza_model::{Cause, Json, LaunchId, Outcome, Timestamp};
 use kobza_runtime::LaunchSpec;
 use nix::sys::signal::Signal;
 
@@ -72,6 +72,8 @@ pub(super) struct Task {
     pub refusal: Option<String>,
     pub step: Step,
     pub deadline: Option<Instant>,
+    /// When it began, until that is told.
+    pub untold: Option<Timestamp>,
     pub last_read: Instant,
     pub folder: PathBuf,
     pub output: PathBuf,

@@ -98,6 +98,7 @@ impl Shim {
 
     /// What a body says of itself is believed at once, unless it is being ended from outside.
     fn said(&mut self, serial: u64, mut said: Said) {
+        self.tell_begun(serial);
         let Some(task) = self.tasks.get_mut(&serial) else { return };
         if said.is_last() {
             if task.over || task.end.is_some() || task.refusal.is_some() {

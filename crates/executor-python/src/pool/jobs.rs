@@ -10,7 +10,7 @@ use nix::sys::epoll::{EpollEvent, EpollFlags};
 use nix::unistd::User;
 use serde_json::json;
 
-use super::{FORKS_AT_ONCE, Job, Kind, Pool, PoolOptions, TRIES, Worker};
+use super::{FORKS_AHEAD, FORKS_AT_ONCE, Job, Kind, Pool, PoolOptions, TRIES, Worker};
 use crate::connection::{ChannelError, Connection};
 use crate::parent::{Key, State, spawn_worker};
 use crate::task::Mode;
@@ -95,13 +95,23 @@ impl Pool {
         let coming = parent.asked.iter().flatten().filter(once).count();
         let busy = parent.used.elapsed() < self.options.standby_idle;
         let standby = if busy && parent.reuse_count == 0 { self.options.standby } else { 0 };
-        let wanted = (parent.queue.len() + standby).saturating_sub(parent.idle.len() + coming);
+        let there = parent.idle.len() + coming;
+        let needed = parent.queue.len().saturating_sub(there);
+        let spare = (there + needed).saturating_sub(parent.queue.len());
+        // Together, since what a parent writes between two forks is copied after each.
+        let more = if spare < standby { standby + FORKS_AHEAD - spare } else { 0 };
         let all_coming: usize = parent.asked.iter().map(Vec::len).sum();
         let many_coming = all_coming - coming;
-        let room = self.options.reuse_processes.saturating_sub(parent.reuse_count);
-        let many = parent.reuse_queue.len().saturating_sub(many_coming).min(room);
-        if wanted > 0 {
-            self.fork(id, wanted.min(FORKS_AT_ONCE.saturating_sub(coming)), Kind::Once);
+        let many_room = self.options.reuse_processes.saturating_sub(parent.reuse_count);
+        let many = parent.reuse_queue.len().saturating_sub(many_coming).min(many_room);
+        let room = FORKS_AT_ONCE.saturating_sub(coming);
+        // By a request of its own: its answer does not wait for the others.
+        if needed.min(room) > 0 {
+            self.fork(id, needed.min(room), Kind::Once);
+        }
+        let more = more.min(room.saturating_sub(needed));
+        if more > 0 {
+            self.fork(id, more, Kind::Once);
         }
         if many > 0 {
             self.fork(id, many, Kind::Many);

@@ -21,7 +21,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::connection::Connection;
-use crate::environment::{BuildError, Builder};
+use crate::environment::{BuildError, Builder, find_uv};
 use crate::parent::{Key, Parent, State};
 use crate::sources;
 use crate::task::PythonTask;
@@ -66,7 +66,7 @@ impl PoolOptions {
         Self {
             packages: packages.into(),
             environments: environments.into(),
-            uv: "uv".into(),
+            uv: find_uv(),
             environment: std::env::vars_os().collect(),
             parents_max: 16,
             memory_max_bytes: 4 << 30,
@@ -84,6 +84,8 @@ impl PoolOptions {
 
 /// Most workers asked of a parent at once: between two answers others get their turn.
 const FORKS_AT_ONCE: usize = 16;
+/// Workers forked beyond the stand-by ones whenever those get fewer.
+const FORKS_AHEAD: usize = 4;
 /// A job whose worker or parent died before it began is tried so often.
 const TRIES: u32 = 3;
 /// A failed build is not tried again for so long.
@@ -193,6 +195,10 @@ impl Pool {
         options
             .environment
             .push(("KOBZA_ARTIFACTS".into(), setup.data_dir.join("artifacts").into_os_string()));
+        if let Ok(program) = std::env::current_exe() {
+            // Moves artifacts to stores elsewhere.
+            options.environment.push(("KOBZA_PROGRAM".into(), program.into_os_string()));
+        }
         Ok(Box::new(Self::new(options).map_err(|e| e.to_string())?))
     }
 

@@ -86,6 +86,17 @@ pub(crate) const SETTINGS: &[Setting] = &[
                and the machine's own name; `*` allows every name",
     },
     Setting {
+        key: "artifacts",
+        flag: "artifacts",
+        of: Program::Server,
+        variable: "KOBZA_ARTIFACTS_URL",
+        form: Form::Text,
+        default: None,
+        help: "A bucket that keeps artifacts beside the data folder: `s3://bucket/prefix`, \
+               `gs://bucket/prefix` or `az://container/prefix`; `local` ends that. Credentials come \
+               from the environment, as AWS_ACCESS_KEY_ID and the like",
+    },
+    Setting {
         key: "workflows",
         flag: "workflows",
         of: Program::Server,
