@@ -46,6 +46,8 @@ class Context:
     outputs: dict[str, Any] = field(default_factory=dict)
     events: list[dict[str, Any]] = field(default_factory=list)
     added: list[dict[str, Any]] = field(default_factory=list)
+    #: The added tasks themselves, by name: for runs in process.
+    calls: dict[str, Any] = field(default_factory=dict)
     lookups: dict[str, dict[str, Any]] = field(default_factory=dict)
     clock: Any = None
 
@@ -140,6 +142,7 @@ def add_task(
         raise ValueError(f"a task named {name!r} was added already; give name=")
     if missing := [wanted for wanted in after or [] if wanted not in known]:
         raise ValueError(f"{name!r} waits for {missing[0]!r}, which was not added before it")
+    here.calls[name] = task
     here.added.append(
         {"name": name, "upstream": list(after or []), "python": task.reference(), "with": arguments}
     )

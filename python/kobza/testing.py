@@ -19,7 +19,6 @@ from .context import Context, Interval, running
 from .errors import GraphError, Skip
 from .expression import evaluate
 from .graph import Graph, Node, drawing
-from .options import seconds
 from .task import Task, combinations
 from .workflow import Workflow
 
@@ -51,6 +50,8 @@ class TaskResult:
     notes: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     events: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     instances: list[TaskResult] = dataclasses.field(default_factory=list)
+    #: How the tasks ended that it has added, in their order.
+    added: list[TaskResult] = dataclasses.field(default_factory=list)
 
     def view(self) -> dict[str, Any]:
         """What expressions see of it."""
@@ -150,6 +151,9 @@ def run(
         for node in _ordered(graph):
             results[node.name] = _task(node, results, state)
             views[node.name] = results[node.name].view()
+    for found in list(results.values()):
+        for one in (found, *found.instances):
+            results.update((added.name, added) for added in one.added)
     failed = any(task.state in ("failed", "upstream_failed") for task in results.values())
     result = None
     if not failed and returned is not None:
@@ -267,6 +271,7 @@ def _attempt(
         outputs={},
         events=[],
         added=[],
+        calls={},
     )
     with running(context):
         try:
@@ -289,9 +294,27 @@ def _attempt(
             found.state, found.error = "failed", error
     found.outputs.update(context.outputs)
     found.notes, found.events = context.notes, context.events
-    if node.options.timeout is not None and seconds(node.options.timeout) == 0:
-        found.message = "a time-out of zero"
+    if found.state == "succeeded":
+        _run_added(found, context, run)
     return found
+
+
+def _run_added(adder: TaskResult, context: Context, run: _Run) -> None:
+    """Runs what a task has added; its failure is the adder's own."""
+    states: dict[str, str] = {}
+    for entry in context.added:
+        name, task = entry["name"], context.calls[entry["name"]]
+        bad = next((up for up in entry["upstream"] if states[up] != "succeeded"), None)
+        if bad is not None:
+            result = TaskResult(name, "upstream_failed", message=f"{bad} is {states[bad]}")
+        else:
+            node = Node(name, "python", {}, {}, task.options, call=task)
+            result = _attempts(node, dict(entry["with"]), None, run)
+        states[name] = result.state
+        adder.added.append(result)
+        if result.state in ("failed", "upstream_failed") and adder.state == "succeeded":
+            adder.state, adder.error = "failed", result.error
+            adder.message = f"{name}, which it added, failed"
 
 
 def _body(node: Node, run: _Run) -> Callable[..., Any]:

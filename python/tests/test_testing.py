@@ -193,3 +193,44 @@ def test_context_outside_of_a_run():
     assert context().run_id is None
     with pytest.raises(kobza.NoContext, match="KOBZA_SECRET_API_KEY"):
         kobza.secret("api-key")
+
+
+@task
+def part(n: int) -> int:
+    if n < 0:
+        raise ValueError("below zero")
+    return n * 10
+
+
+@task
+def plan(numbers: list[int]) -> int:
+    names = [kobza.add_task(part, n, name=f"part-{n}") for n in numbers]
+    kobza.add_task(part, 9, name="last", after=names)
+    return len(numbers)
+
+
+@task
+def report(count: int) -> str:
+    return f"{count} planned"
+
+
+def test_added_tasks():
+    @workflow
+    def grows(numbers: list[int]):
+        return report(plan(numbers))
+
+    good = testing.run(grows, {"numbers": [1, 2]})
+    assert good.result == "2 planned"
+    assert [good[name].result for name in ("part-1", "part-2", "last")] == [10, 20, 90]
+    bad = testing.run(grows, {"numbers": [1, -2]})
+    states = {name: found.state for name, found in bad.tasks.items()}
+    assert states == {
+        "plan": "failed",
+        "report": "upstream_failed",
+        "part-1": "succeeded",
+        "part--2": "failed",
+        "last": "upstream_failed",
+    }
+    assert bad["plan"].message == "part--2, which it added, failed"
+    stubbed = testing.run(grows, {"numbers": [1]}, stubs={"plan": 5})
+    assert stubbed.result == "5 planned" and "part-1" not in stubbed.tasks

@@ -79,7 +79,7 @@ pub(crate) fn run(args: RunArgs) -> Result<(), Failure> {
         return Err(Failure::new("the interval ends before it starts"));
     }
     if let Some(address) = &args.artifacts {
-        crate::artifacts::keep_in(&args.place.data, address)?;
+        crate::artifacts::keep_in(&args.place.data()?, address)?;
     }
     let version = definition.workflow.content_hash()?;
     let workflow = Arc::new(definition.workflow);
