@@ -4,7 +4,7 @@ CARGO ?= cargo
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 KOBZA := $(CARGO_TARGET_DIR)/release/kobza
 
-.PHONY: help demo demo-stop build ui test test-rust test-python test-ui test-luigi test-airflow lint bench soak clean
+.PHONY: help demo demo-stop build ui test test-rust test-python test-ui test-luigi test-airflow test-argo lint bench soak clean
 
 help:
 	@echo "make demo    build, start a server in the background, load 14 days of real data with it"
@@ -30,7 +30,7 @@ demo: build
 demo-stop:
 	@python3 examples/nightly-etl/demo.py stop
 
-test: test-rust test-python test-ui test-luigi test-airflow
+test: test-rust test-python test-ui test-luigi test-airflow test-argo
 	@echo "all tests passed"
 
 test-rust:
@@ -41,6 +41,9 @@ test-python:
 
 test-ui:
 	bash tests/ui
+
+test-argo:
+	bash tests/argo
 
 test-luigi:
 	bash tests/luigi

@@ -124,11 +124,12 @@ pub(crate) fn launch(
         done["inputs"] = inputs;
     }
     let mut secrets = Vec::new();
-    environment(&mut done, facts, &mut secrets)?;
-    let mounts = mounts(&done, facts, settings, &mut secrets)?;
     let name = attempt_name(&Live(facts), &task);
     let run = workflow_name(facts.run());
     let pod = pod_name(run, &name, &workflow.templates[launch.template.index()].name);
+    let fields = PodFields { name: &pod, facts };
+    environment(&mut done, facts, &fields, &mut secrets)?;
+    let mounts = mounts(&done, facts, settings, &mut secrets)?;
     let results = facts
         .scope(launch.scope)
         .is_some_and(|s| template_spec(workflow, s.template)["results"] == true);
@@ -259,10 +260,33 @@ fn containers(template: &mut Json) -> Vec<&mut Json> {
     found
 }
 
+/// The pod that a task would be.
+struct PodFields<'a> {
+    name: &'a str,
+    facts: &'a dyn Facts,
+}
+
+impl PodFields<'_> {
+    /// A field by the path that a `fieldRef` names.
+    fn field(&self, path: &str) -> Option<String> {
+        let run = self.facts.run();
+        Some(match path {
+            "metadata.name" => self.name.to_owned(),
+            "metadata.namespace" => run.namespace.clone(),
+            "metadata.uid" => run.run.to_string(),
+            "spec.nodeName" => "localhost".to_owned(),
+            "spec.serviceAccountName" => "default".to_owned(),
+            "status.podIP" | "status.hostIP" => "127.0.0.1".to_owned(),
+            _ => return None,
+        })
+    }
+}
+
 /// Replaces references to ConfigMaps and Secrets in environments by their values.
 fn environment(
     template: &mut Json,
     facts: &dyn Facts,
+    pod: &PodFields<'_>,
     secrets: &mut Vec<String>,
 ) -> Result<(), String> {
     for container in containers(template) {
@@ -295,9 +319,14 @@ fn environment(
                 (r @ Json::Object(_), _) => ("configmap", r),
                 (_, r @ Json::Object(_)) => ("secret", r),
                 _ => {
-                    // `fieldRef` and the like have no meaning without a pod.
-                    if variable.get("value").is_some() {
-                        resolved.push(variable.clone());
+                    let field = from["fieldRef"]["fieldPath"].as_str();
+                    match field.and_then(|field| pod.field(field)) {
+                        Some(value) => {
+                            resolved.push(json!({ "name": variable["name"], "value": value }));
+                        }
+                        // Other fields of a pod have no meaning without one.
+                        None if variable.get("value").is_some() => resolved.push(variable.clone()),
+                        None => {}
                     }
                     continue;
                 }

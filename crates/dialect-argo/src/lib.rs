@@ -11,6 +11,7 @@ mod decide;
 mod depends;
 mod document;
 pub mod exec;
+mod fields;
 mod launch;
 mod limits;
 mod names;

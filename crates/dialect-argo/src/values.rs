@@ -404,7 +404,8 @@ pub(crate) fn parameter(facts: &dyn Facts, name: &str) -> Option<String> {
     }
     let spec = &facts.workflow().source["spec"]["arguments"]["parameters"];
     let declared = spec.as_array()?.iter().find(|p| p["name"].as_str() == Some(name))?;
-    value_from(facts, declared).or_else(|| declared["default"].as_str().map(str::to_owned))
+    let default = declared["valueFrom"]["default"].as_str().or(declared["default"].as_str());
+    value_from(facts, declared).or_else(|| default.map(str::to_owned))
 }
 
 /// A parameter's own value: literal, or from a ConfigMap or Secret.

@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 
-use kobza_api::{Definition, Problem};
-use kobza_dialect_argo::rest::{ArgoState, NoSlot, OBJECT, Schedules, SlotStart};
+use kobza_api::{Definition, Problem, Vault};
+use kobza_dialect_argo::rest::{
+    ArgoState, NoSlot, OBJECT, Schedules, Seal, SlotStart, plain_write,
+};
 use kobza_dialect_argo::{
     ArgoDialect, ArgoSettings, CompileOptions, Diagnostic, Image, Kind, Library, NeededLimit,
     Object, compile, limits, lint, parse,
@@ -18,19 +20,24 @@ use kobza_store::{StoredWorkflow, Write, kinds};
 use kobza_triggers::service::{DialectStart, NoStart, Starter, TriggerError, TriggerHandle};
 use kobza_triggers::{StartSpec, TriggerKey};
 
-use crate::compose::Host;
+use crate::compose::{Database, Host};
 use crate::failure::Failure;
 
 /// The dialect, its artifacts and volumes in the data folder.
 pub(crate) fn dialect(exe: String, data: &Path, images: BTreeMap<String, Image>) -> ArgoDialect {
     ArgoDialect::new(ArgoSettings {
         program: exe,
-        artifacts: data.join("argo/artifacts"),
+        artifacts: artifacts(data),
         volumes: data.join("argo/volumes"),
         images,
         isolate: true,
         output_bytes: None,
     })
+}
+
+/// The default artifact repository.
+fn artifacts(data: &Path) -> PathBuf {
+    data.join("argo/artifacts")
 }
 
 /// What images stand for, as `NAME=FOLDER` or `NAME=host`.
@@ -52,6 +59,29 @@ pub(crate) fn images(given: &[String]) -> Result<BTreeMap<String, Image>, Failur
     Ok(images)
 }
 
+/// Argo's clients cannot go without a token: while there are no accounts, any does.
+pub(crate) fn any_token_without_accounts(
+    routes: axum::Router,
+    store: Arc<dyn Database>,
+) -> axum::Router {
+    use axum::extract::Request;
+    use axum::http::header::AUTHORIZATION;
+    use axum::middleware::{Next, from_fn};
+    routes.layer(from_fn(move |mut request: Request, next: Next| {
+        let store = store.clone();
+        async move {
+            if request.headers().contains_key(AUTHORIZATION) {
+                let look = move || kobza_api::accounts_exist(store.as_ref());
+                let accounts = tokio::task::spawn_blocking(look).await;
+                if matches!(accounts, Ok(Ok(false))) {
+                    request.headers_mut().remove(AUTHORIZATION);
+                }
+            }
+            next.run(request).await
+        }
+    }))
+}
+
 /// Refusals before a route is reached, as Argo's clients read them.
 pub(crate) fn with_errors(routes: axum::Router) -> axum::Router {
     use axum::http::StatusCode;
@@ -67,15 +97,24 @@ pub(crate) fn with_errors(routes: axum::Router) -> axum::Router {
     }))
 }
 
+/// Encrypts Secrets as the vault's other secrets are.
+pub(crate) fn sealing(vault: Arc<Vault>) -> Arc<Seal> {
+    Arc::new(move |namespace, name, value| {
+        vault.seal((kinds::VARIABLE, namespace, name), value).map_err(|e| e.to_string())
+    })
+}
+
 /// The dialect's outer half, without triggers.
-pub(crate) fn state(host: &Host) -> ArgoState {
+pub(crate) fn state(host: &Host, data: &Path) -> ArgoState {
     ArgoState {
         handle: host.handle.clone(),
         store: host.store.clone(),
         views: host.store.clone(),
         logs: host.logs.clone(),
+        artifacts: artifacts(data),
         check_token: None,
         schedules: None,
+        seal: Some(sealing(host.vault.clone())),
     }
 }
 
@@ -335,8 +374,8 @@ pub(crate) fn has_workflow(source: &str) -> bool {
     parse(source).is_ok_and(|all| all.iter().any(runs))
 }
 
-/// What a file holds beside workflows, as writes: templates and the like, and ConfigMaps.
-pub(crate) fn writes(source: &str, namespace: &str) -> Result<Vec<Write>, String> {
+/// What a file holds beside workflows, as writes: templates and the like, ConfigMaps and Secrets.
+pub(crate) fn writes(source: &str, namespace: &str, seal: &Seal) -> Result<Vec<Write>, String> {
     if !is_argo(source.as_bytes()) {
         return Ok(Vec::new());
     }
@@ -348,9 +387,10 @@ pub(crate) fn writes(source: &str, namespace: &str) -> Result<Vec<Write>, String
         let own = object.namespace().unwrap_or(namespace).to_owned();
         let (kind, namespace, key) = match object.kind {
             Kind::Workflow => continue,
-            Kind::ConfigMap => (kinds::CONFIG_MAP, own, name),
-            // Secrets are kept encrypted; a file with plain ones is read at each run instead.
-            Kind::Secret => continue,
+            Kind::ConfigMap | Kind::Secret => {
+                writes.extend(plain_write(&object, &own, Some(seal))?);
+                continue;
+            }
             Kind::ClusterWorkflowTemplate => {
                 (OBJECT, String::new(), format!("{}/{name}", object.kind.as_str()))
             }

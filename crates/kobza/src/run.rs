@@ -102,7 +102,9 @@ pub(crate) fn run(args: RunArgs) -> Result<(), Failure> {
             description: l.description,
         })
         .collect();
-    let mut writes = crate::argo::writes(&source, NAMESPACE).map_err(Failure::new)?;
+    let mut writes =
+        crate::argo::writes(&source, NAMESPACE, crate::argo::sealing(host.vault.clone()).as_ref())
+            .map_err(Failure::new)?;
     writes.push(Write::PutWorkflow {
         namespace: NAMESPACE.to_owned(),
         version: version.clone(),

@@ -123,12 +123,15 @@ pub(crate) fn server(args: ServerArgs) -> Result<(), Failure> {
         ));
     }
     let files = workflows
-        .map(|folder| Folder::load(&folder, host.handle.clone(), host.store.clone()))
+        .map(|folder| {
+            let seal = crate::argo::sealing(host.vault.clone());
+            Folder::load(&folder, host.handle.clone(), host.store.clone(), seal)
+        })
         .transpose()?;
     if let Some(keep) = settings.duration("keep") {
         crate::upkeep::retain(host.handle.clone(), host.store.clone(), host.logs.clone(), keep)?;
     }
-    let argo = crate::argo::state(&host);
+    let argo = crate::argo::state(&host, data);
     argo.start_upkeep()?;
     let triggers = kobza_triggers::service::start(kobza_triggers::service::TriggerOptions {
         runtime: host.handle.clone(),
@@ -216,8 +219,9 @@ pub(crate) fn server(args: ServerArgs) -> Result<(), Failure> {
     };
     tracing::info!(%address, data = %data.display(), took_ms = started.elapsed().as_millis(), "ready: {access}");
     let luigi = kobza_api::protect(luigi, &state, Role::Operator, Role::Operator);
-    let argo =
-        crate::argo::with_errors(kobza_api::protect(argo, &state, Role::Viewer, Role::Operator));
+    let argo = kobza_api::protect(argo, &state, Role::Viewer, Role::Operator);
+    let argo = crate::argo::any_token_without_accounts(argo, host.store.clone());
+    let argo = crate::argo::with_errors(argo);
     if let Some(listener) = argo_listener {
         let app = argo.clone();
         tokio.spawn(async move {

@@ -53,6 +53,7 @@ pub(crate) struct Folder {
     path: PathBuf,
     handle: Handle,
     store: Arc<dyn Database>,
+    seal: Arc<kobza_dialect_argo::rest::Seal>,
     files: BTreeMap<PathBuf, Known>,
     /// Which file each workflow came from, of this and of earlier servers.
     origins: BTreeMap<Name, PathBuf>,
@@ -72,6 +73,7 @@ impl Folder {
         path: &Path,
         handle: Handle,
         store: Arc<dyn Database>,
+        seal: Arc<kobza_dialect_argo::rest::Seal>,
     ) -> Result<Self, Failure> {
         if !path.is_dir() {
             return Err(Failure::hint(
@@ -84,6 +86,7 @@ impl Folder {
             handle,
             origins: origins(store.as_ref())?,
             store,
+            seal,
             files: BTreeMap::new(),
             faults: BTreeMap::new(),
         };
@@ -226,7 +229,10 @@ impl Folder {
             vec![Problem { path: String::new(), message, hint, file, line: None, column: None }]
         };
         if crate::argo::is_argo(text.as_bytes()) {
-            writes.extend(crate::argo::writes(text, "default").map_err(|e| problem(e, None))?);
+            writes.extend(
+                crate::argo::writes(text, "default", self.seal.as_ref())
+                    .map_err(|e| problem(e, None))?,
+            );
             if !crate::argo::has_workflow(text) {
                 return Ok(BTreeSet::new());
             }

@@ -212,6 +212,7 @@ pub fn lint(
     if matches!(object.kind, Kind::WorkflowEventBinding | Kind::ConfigMap | Kind::Secret) {
         return Ok(());
     }
+    crate::fields::check(object)?;
     let spec = effective_spec(object, library)?;
     let template = matches!(object.kind, Kind::WorkflowTemplate | Kind::ClusterWorkflowTemplate);
     if template && spec["entrypoint"].as_str().is_none() {

@@ -19,6 +19,20 @@ pub struct Limits {
     pub entries: u64,
 }
 
+/// Real data is packed to a hundredth at best; a bomb to a thousandth.
+const RATIO_MAX: u64 = 200;
+/// What any archive may hold, however small it is.
+const BYTES_ALWAYS: u64 = 1 << 30;
+
+impl Limits {
+    /// For an archive of so many bytes.
+    #[must_use]
+    pub fn of(self, packed: u64) -> Self {
+        let bytes = packed.saturating_mul(RATIO_MAX).max(BYTES_ALWAYS);
+        Self { bytes: self.bytes.min(bytes), ..self }
+    }
+}
+
 /// Larger data belong in an object store that is mounted or read by the task itself.
 pub const LIMITS: Limits = Limits { bytes: 64 << 30, entries: 1_000_000 };
 

@@ -80,7 +80,7 @@ fn place(
     if packed != Packed::Plain {
         let folder = scratch.join("unpacked");
         fs::create_dir_all(&folder)?;
-        archive::unpack(packed, &source, &folder, LIMITS)
+        archive::unpack(packed, &source, &folder, LIMITS.of(fs::metadata(&source)?.len()))
             .map_err(|e| Missing::Failed(e.to_string()))?;
         // An archive of one thing is that thing.
         let mut entries = fs::read_dir(&folder)?.collect::<Result<Vec<_>, _>>()?;

@@ -207,6 +207,11 @@ fn save(
     Ok(())
 }
 
+/// The file of a key of the default repository.
+pub fn stored_file(store: &Path, key: &str) -> Result<PathBuf, String> {
+    view::within(store, &Path::new("/").join(key))
+}
+
 /// Without one newline at the end.
 fn trim_newline(mut text: String) -> String {
     if text.ends_with('\n') {

@@ -3,8 +3,10 @@
 //! Objects (templates, cron workflows, bindings) are kept as the store's small objects; workflows
 //! are runs. Success is always 200: clients take nothing else for it.
 
+mod artifacts;
 mod cron;
 mod objects;
+mod plain;
 mod runs;
 mod select;
 mod start;
@@ -42,10 +44,14 @@ pub struct ArgoState {
     pub store: Arc<dyn Store>,
     pub views: Arc<dyn Views>,
     pub logs: LogStore,
+    /// The default artifact repository: a folder.
+    pub artifacts: std::path::PathBuf,
     /// None: everybody may.
     pub check_token: Option<Arc<CheckToken>>,
     /// Told of cron workflows; none: they do not fire.
     pub schedules: Option<Arc<dyn Schedules>>,
+    /// Encrypts what Secrets hold; none: they cannot be kept.
+    pub seal: Option<Arc<Seal>>,
 }
 
 impl std::fmt::Debug for ArgoState {
@@ -127,6 +133,7 @@ impl From<ViewError> for ArgoError {
 }
 
 pub use cron::{NoSlot, Schedules, SlotStart};
+pub use plain::{Seal, plain_write};
 
 pub(crate) type Answer = Result<Body<Json>, ArgoError>;
 
@@ -135,7 +142,9 @@ pub fn router(state: ArgoState) -> Router {
     let api = Router::new()
         .merge(workflows::routes())
         .merge(objects::routes())
+        .merge(artifacts::routes())
         .merge(cron::routes())
+        .merge(plain::routes())
         .route("/api/v1/info", get(info))
         .route("/api/v1/version", get(version))
         .route("/api/v1/userinfo", get(user_info))

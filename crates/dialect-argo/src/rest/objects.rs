@@ -2,7 +2,7 @@
 
 use axum::extract::{Path, Query, State};
 use axum::http::HeaderMap;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use axum::{Json as Body, Router};
 use kobza_expr::argo_expr::{Env, Program, Value};
 use kobza_model::Json;
@@ -35,7 +35,11 @@ pub(super) fn routes() -> Router<ArgoState> {
             "/api/v1/cron-workflows/{namespace}/{name}",
             get(get_cron).put(update_cron).delete(delete_cron),
         )
-        .route("/api/v1/workflow-event-bindings/{namespace}", get(list_bindings))
+        .route(
+            "/api/v1/workflow-event-bindings/{namespace}",
+            get(list_bindings).post(create_binding),
+        )
+        .route("/api/v1/workflow-event-bindings/{namespace}/{name}", delete(delete_binding))
         .route("/api/v1/events/{namespace}/{discriminator}", post(event))
         .route("/api/v1/events/{namespace}/", post(event_plain))
         .route("/api/v1/sync/{namespace}", post(put_sync))
@@ -174,6 +178,7 @@ fn plural(kind: Kind) -> &'static str {
         Kind::WorkflowTemplate => "workflowtemplates",
         Kind::ClusterWorkflowTemplate => "clusterworkflowtemplates",
         Kind::CronWorkflow => "cronworkflows",
+        Kind::WorkflowEventBinding => "workfloweventbindings",
         _ => "objects",
     }
 }
@@ -353,6 +358,26 @@ async fn delete_cluster(State(state): State<ArgoState>, Path(name): Path<String>
 
 async fn list_bindings(State(state): State<ArgoState>, Path(namespace): Path<String>) -> Answer {
     listed(state, Kind::WorkflowEventBinding, namespace, Wanted::default()).await
+}
+
+async fn create_binding(
+    State(state): State<ArgoState>,
+    Path(namespace): Path<String>,
+    Body(body): Body<Json>,
+) -> Answer {
+    let object = object_in(&body, "workflowEventBinding", Kind::WorkflowEventBinding)?;
+    let selector = object.json["spec"]["event"]["selector"].as_str().unwrap_or_default();
+    Program::parse(selector).map_err(|error| {
+        ArgoError::invalid(format!("spec.event.selector {selector:?}: {error}"))
+    })?;
+    state.keep(&namespace, object, true).await.map(Body)
+}
+
+async fn delete_binding(
+    State(state): State<ArgoState>,
+    Path((namespace, name)): Path<(String, String)>,
+) -> Answer {
+    removed(state, Kind::WorkflowEventBinding, namespace, name).await
 }
 
 async fn event_plain(

@@ -9,7 +9,7 @@ use serde_json::{Map, json};
 use super::RunData;
 use super::tree::Tree;
 use crate::names::{
-    self, item_of, node_id, node_name, node_of, phase, template_spec, workflow_name,
+    self, item_of, node_id, node_name, node_of, phase, template_json, template_spec, workflow_name,
 };
 use crate::values::seconds;
 
@@ -162,6 +162,13 @@ pub(super) fn message(data: &RunData, task: &TaskRow, kind: &str) -> Option<Stri
         return Some("Step exceeded its deadline".to_owned());
     }
     let role = template_spec(workflow, task.template)["role"].as_str().unwrap_or("");
+    let fast = matches!(role, "steps" | "dag") && kind != "Retry" && {
+        let template = template_json(workflow, task.template);
+        template.get("parallelism").is_some() && template["failFast"].as_bool().unwrap_or(false)
+    };
+    if fast && word == "Failed" {
+        return Some("template has failed or errored children and failFast enabled".to_owned());
+    }
     if matches!(role, "steps" | "group") && kind != "Retry" && word == "Failed" {
         let child = task.child.and_then(|scope| {
             data.tasks.iter().find(|t| {

@@ -113,7 +113,9 @@ impl Server {
             views: store,
             logs: LogStore::new(folder.path().join("logs")),
             check_token: Some(Arc::new(|token| token == "good")),
+            artifacts: folder.path().join("artifacts"),
             schedules: None,
+            seal: None,
         };
         Self { router: router(state), handle, runtime: Some(runtime), _folder: folder }
     }
