@@ -27,8 +27,10 @@ _MODULES = (
     "airflow.dag_processing.dagbag",
     "airflow.dag_processing.bundles.local",
     "airflow.serialization.serialized_objects",
+    "airflow.sdk.definitions.asset.metadata",
+    "encodings.idna",
     "setproctitle",
-    "jinja2",
+    "jinja2.ext",
 )
 
 #: DAG files that this process, or the one that it was forked from, has parsed: by path.

@@ -97,7 +97,9 @@ def main() -> None:
                     try:
                         entry.event.payload = serialize(entry.event.payload)
                     except Exception as error:
-                        self.log.error("the event of trigger %s cannot be encoded: %s", entry.trigger_id, error)
+                        # Sent as it is, it fails its trigger where it cannot be.
+                        words = "the event of trigger %s cannot be encoded: %s"
+                        self.log.error(words, entry.trigger_id, error)
             return message
 
     # Before the loop is ready for it, a wake-up is no reason to end.

@@ -9,6 +9,9 @@ is a module of the system whose tasks these are; see the package.
 ``{"op": "fork", "tasks": 1}`` with one descriptor per worker, the worker's end of its channel
 → ``{"event": "forked", "pids": [...]}``, now and then with ``rss``, the parent's memory in bytes.
 
+``{"op": "parent"}`` with two descriptors, the channel and the log of a new parent, forked from this one
+with all that it has imported → ``{"event": "forked", "pids": [...]}``. The new one expects ``start``.
+
 ``{"op": "status"}`` → ``{"event": "status", "rss": bytes, "threads": n}``.
 
 The parent ends when its channel does.
@@ -289,6 +292,8 @@ def serve(channel: Channel) -> int:
                 requests += 1
                 more = {"rss": resident_bytes()} if requests % FORKS_PER_LOOK == 0 else {}
                 fork_workers(channel, forker, fds, int(message.get("tasks") or 1), more)
+            elif operation == "parent":
+                fork_parent(channel, forker, fds)
             elif operation == "status":
                 channel.send(
                     {"event": "status", "rss": resident_bytes(), "threads": native_threads()}
@@ -329,6 +334,34 @@ def fork_workers(
     answer: dict[str, Any] = {"event": "forked", "pids": pids, **more}
     if problem:
         answer["problem"] = problem
+    channel.send(answer)
+
+
+def fork_parent(channel: Channel, forker: Forker, fds: list[int]) -> None:
+    """Forks another parent, and tells its number. Does not return in it."""
+    answer: dict[str, Any] = {"event": "forked", "pids": []}
+    try:
+        pid = forker.fork()
+    except OSError as error:
+        answer["problem"] = f"fork failed: {error}"
+    else:
+        if pid == 0:
+            channel.close()
+            code = 70
+            try:
+                new, log = fds
+                os.dup2(log, 1)
+                os.dup2(log, 2)
+                os.close(log)
+                worker.after_fork()
+                code = main(new)
+            except BaseException as error:
+                failure.print_error(error)
+            finally:
+                os._exit(code)
+        answer["pids"] = [pid]
+    for fd in fds:
+        _close(fd)
     channel.send(answer)
 
 

@@ -107,6 +107,8 @@ pub(crate) fn launch(
             "file": origin.rel_path,
             "content": origin.content,
             "env": environment(&origin.bundle),
+            // Airflow is imported once for all files.
+            "base": {"env": environment(&origin.bundle)},
         },
     });
     let spec = LaunchSpec {

@@ -1,8 +1,8 @@
 //! Airflow: its DAGs, as its own packages serialise them, on Kobza's engine.
 //!
 //! The pure half reads a serialised DAG ([`dag`]), compiles it to the engine's forms ([`compile`])
-//! and answers the engine's questions ([`AirflowDialect`]). Tasks run in the stock task runner: how it
-//! is told what to run ([`launch`]), how the shim supervises it ([`task`]), what answers its questions
+//! and answers the engine's questions ([`AirflowDialect`]). Tasks run in the stock task runner: what
+//! it is told, how the shim supervises it ([`task`]), what answers its questions
 //! ([`desk`]) and what wakes those that wait ([`triggerer`]).
 
 pub mod again;

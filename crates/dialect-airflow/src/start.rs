@@ -8,6 +8,7 @@ use kobza_runtime::{SubmitError, wall_now};
 use serde_json::json;
 
 use crate::desk::Desk;
+use crate::timetable::{RunType, Timetable, isoformat, random_suffix};
 
 /// Checks a run's conf against the DAG's params; an error is for people.
 pub type CheckConf = dyn Fn(&Workflow, Json) -> Result<Json, String> + Send + Sync;
@@ -87,7 +88,13 @@ impl Desk {
         let run_after = start.run_after.or(start.logical_date).unwrap_or(now);
         let run_id = match start.run_id {
             Some(id) => id,
-            None => made_id(start.run_type, start.logical_date, run_after),
+            None => {
+                let kind = RunType::of_run_id(&format!("{}__", start.run_type));
+                let at = isoformat(start.logical_date.unwrap_or(run_after));
+                let random = uuid::Uuid::new_v4().into_bytes();
+                let random = [0, 1, 2, 3, 4, 5, 10, 11].map(|at: usize| random[at]);
+                kind.run_id(start.logical_date, &at, &random_suffix(random))
+            }
         };
         if run_id.is_empty() || run_id.chars().count() > 250 || run_id.chars().any(char::is_control)
         {
@@ -101,7 +108,12 @@ impl Desk {
                 return Err(StartError::Exists(run.run));
             }
         }
-        let interval = start.logical_date.map(|date| (date, date));
+        let interval = start.logical_date.map(|date| {
+            let timetable = &stored.workflow.source["airflow"]["dag"]["timetable"];
+            let data = Timetable::parse(timetable).and_then(|t| t.manual_data_interval(date));
+            // Only the DAG's own code knows the intervals of a timetable of its own.
+            data.map_or((date, date), |data| (data.start, data.end))
+        });
         let run = RunId(uuid::Uuid::now_v7());
         let extra = json!({"airflow": {
             "logical_date": start.logical_date,
@@ -146,13 +158,4 @@ impl Desk {
         self.handle.submit_blocking(clear)?;
         Ok(())
     }
-}
-
-fn made_id(run_type: &str, date: Option<Timestamp>, run_after: Timestamp) -> String {
-    let at = crate::states::date(date.unwrap_or(run_after));
-    if date.is_some() {
-        return format!("{run_type}__{at}");
-    }
-    let random: String = uuid::Uuid::new_v4().simple().to_string().chars().take(8).collect();
-    format!("{run_type}__{at}_{random}")
 }

@@ -49,6 +49,8 @@ impl Key {
 
 #[derive(Debug)]
 pub(crate) enum State {
+    /// It will be forked from another parent as soon as that is ready.
+    Waiting { base: u64 },
     Importing {
         /// When the host loses patience.
         until: Instant,
@@ -81,9 +83,65 @@ pub(crate) struct Parent {
     pub reuse_count: usize,
     pub used: Instant,
     log: Option<File>,
+    /// Other parents are forked from it: it stays.
+    pub is_base: bool,
 }
 
 impl Parent {
+    /// One that waits for another, to be forked from it.
+    pub(crate) fn waiting(key: Key, base: u64, now: Instant) -> Result<Self, String> {
+        let (connection, _theirs) = Connection::pair().map_err(|e| e.to_string())?;
+        Ok(Self::new(key, connection, State::Waiting { base }, 0, now, None))
+    }
+
+    /// Takes up the one end of a channel whose other end, and the log, go to the parent that forks
+    /// this one.
+    pub(crate) fn be_forked(
+        &mut self,
+        packages: &Path,
+        import_timeout: Duration,
+        now: Instant,
+    ) -> Result<[OwnedFd; 2], String> {
+        let (mut connection, theirs) = Connection::pair().map_err(|e| e.to_string())?;
+        let log =
+            memfd_create(c"kobza-parent", MFdFlags::MFD_CLOEXEC).map_err(|e| e.to_string())?;
+        let copy = log.try_clone().map_err(|e| e.to_string())?;
+        connection
+            .send(start_message(&self.key, packages, import_timeout), Vec::new())
+            .map_err(|e| e.to_string())?;
+        self.connection = connection;
+        self.log = Some(File::from(log));
+        self.state = State::Importing { until: now + import_timeout + IMPORT_PATIENCE };
+        Ok([theirs, copy])
+    }
+
+    fn new(
+        key: Key,
+        connection: Connection,
+        state: State,
+        pid: i32,
+        now: Instant,
+        log: Option<File>,
+    ) -> Self {
+        Self {
+            key,
+            connection,
+            pid,
+            state,
+            resident_bytes: 0,
+            first_bytes: 0,
+            queue: VecDeque::new(),
+            reuse_queue: VecDeque::new(),
+            asked: VecDeque::new(),
+            idle: VecDeque::new(),
+            reuse_idle: VecDeque::new(),
+            reuse_count: 0,
+            used: now,
+            log,
+            is_base: false,
+        }
+    }
+
     /// Starts one. It imports at once.
     pub(crate) fn start(
         key: Key,
@@ -102,32 +160,12 @@ impl Parent {
         command.args(["parent", "0"]).stdin(Stdio::from(theirs));
         command.stdout(stream()).stderr(stream());
         let child = command.spawn().map_err(|error| not_started(&key.interpreter, &error))?;
-        let load: Json = serde_json::from_str(&key.load).unwrap_or(Json::Null);
-        let message = json!({
-            "op": "start",
-            "path": key.path,
-            "adapter": format!("{}.runner", key.adapter),
-            "machinery": [packages.join(&key.adapter)],
-            "load": [load],
-            "import_timeout": import_timeout.as_secs_f64(),
-        });
-        connection.send(message, Vec::new()).map_err(|e| e.to_string())?;
-        Ok(Self {
-            key,
-            connection,
-            pid: i32::try_from(child.id()).unwrap_or(0),
-            state: State::Importing { until: now + import_timeout + IMPORT_PATIENCE },
-            resident_bytes: 0,
-            first_bytes: 0,
-            queue: VecDeque::new(),
-            reuse_queue: VecDeque::new(),
-            asked: VecDeque::new(),
-            idle: VecDeque::new(),
-            reuse_idle: VecDeque::new(),
-            reuse_count: 0,
-            used: now,
-            log,
-        })
+        connection
+            .send(start_message(&key, packages, import_timeout), Vec::new())
+            .map_err(|e| e.to_string())?;
+        let pid = i32::try_from(child.id()).unwrap_or(0);
+        let state = State::Importing { until: now + import_timeout + IMPORT_PATIENCE };
+        Ok(Self::new(key, connection, state, pid, now, log))
     }
 
     /// The end of what it has printed itself: imports print there.
@@ -150,6 +188,18 @@ impl Parent {
     pub(crate) fn is_idle(&self) -> bool {
         self.queue.is_empty() && self.reuse_queue.is_empty() && self.asked.is_empty()
     }
+}
+
+fn start_message(key: &Key, packages: &Path, import_timeout: Duration) -> Json {
+    let load: Json = serde_json::from_str(&key.load).unwrap_or(Json::Null);
+    json!({
+        "op": "start",
+        "path": key.path,
+        "adapter": format!("{}.runner", key.adapter),
+        "machinery": [packages.join(&key.adapter)],
+        "load": [load],
+        "import_timeout": import_timeout.as_secs_f64(),
+    })
 }
 
 /// A program that runs `kobza_worker`.

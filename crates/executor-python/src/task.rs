@@ -135,6 +135,12 @@ impl PythonTask {
         }
     }
 
+    /// What a parent must have loaded that parents of this task's kind are forked from: the
+    /// field `load` without what is only this task's, if an adapter says so by the field `base`.
+    pub(crate) fn base(&self) -> Option<Json> {
+        self.load.get("base").cloned()
+    }
+
     /// The description for the worker. `environment` comes on top of the parent's.
     pub(crate) fn describe(&self, body: &WarmBody) -> Json {
         let spec = &body.spec;

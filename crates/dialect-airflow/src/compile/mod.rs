@@ -260,7 +260,8 @@ impl<'a> Layout<'a> {
             daemon: false,
             ignorable: task.is_ignorable(),
             arguments,
-            produces: assets(&task.outlets),
+            // What it publishes it says itself, with what there is to say of it.
+            produces: Vec::new(),
             consumes: assets(&task.inlets),
         })
     }

@@ -7,6 +7,8 @@ pub mod msgpack;
 mod outlets;
 mod requests;
 mod supervisor;
+#[cfg(test)]
+mod tests;
 
 pub use carry::{Carry, Waiting};
 pub use masks::{is_sensitive, secrets_of};

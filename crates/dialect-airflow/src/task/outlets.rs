@@ -64,6 +64,9 @@ pub(super) fn published(
         if aliases.contains(&alias) {
             let metadata = json!({"name": name, "uri": uri, "extra": event["extra"], "aliases": [alias], "asset_extra": event["dest_asset_extra"]});
             all.push(one(uri, partition, &metadata));
+            // Who looks for the alias finds it under its name.
+            let metadata = json!({"name": name, "uri": uri, "extra": event["extra"], "alias": alias, "asset_extra": event["dest_asset_extra"]});
+            all.push(one(alias, partition, &metadata));
         }
     }
     all

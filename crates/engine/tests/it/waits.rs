@@ -278,6 +278,26 @@ pub(crate) fn stale_and_repeated_reports_change_nothing() {
 }
 
 #[test]
+pub(crate) fn outputs_may_follow_an_end_and_data_is_published_before_it() {
+    let mut bench = Bench::new(workflow(vec![node("a"), needs("b", &[0])], vec![]));
+    bench.started("a");
+    let a = bench.launch_of("a");
+    let published = || ReportBody::Published {
+        asset: "x".to_owned(),
+        partition: None,
+        metadata: "{}".to_owned(),
+    };
+    bench.report(a, published());
+    let is_x = |event: &Event| matches!(&event.kind, EventKind::Materialized { asset, .. } if asset == "x");
+    assert!(bench.batches.last().unwrap().events.iter().any(is_x));
+    bench.ends("a", Outcome::Succeeded);
+    bench.report(a, ReportBody::Outputs(vec![("late".to_owned(), Json::Null)]));
+    assert_eq!(bench.batches.last().unwrap().outputs.len(), 1);
+    let report = Report { launch: a, at: bench.now.wall, body: published() };
+    assert_eq!(bench.refuse(Command::Report(report)), "the launch is no longer current");
+}
+
+#[test]
 pub(crate) fn retries_look_at_the_cause_the_exit_code_and_the_dialect() {
     let by = |retry: Retry| one(Node { retry: Some(retry), ..node("a") });
     let fail = |bench: &mut Bench, cause, code| {

@@ -39,7 +39,7 @@ impl Pool {
         }
         let id = match id {
             Some(id) => id,
-            None => match self.start_parent(key, now) {
+            None => match self.start_parent(key, job.task.base(), now) {
                 Ok(id) => id,
                 Err(message) => return self.refuse(job, Cause::Code, message, String::new()),
             },
@@ -88,7 +88,7 @@ impl Pool {
     }
 
     fn ask(&mut self, id: u64) {
-        let Some(parent) = self.parents.get(&id) else { return };
+        let Some(parent) = self.parents.get(&id).filter(|parent| !parent.is_base) else { return };
         let once = |worker: &&u64| {
             self.workers.get(worker).is_some_and(|worker| worker.kind == Kind::Once)
         };

@@ -101,6 +101,13 @@ pub(crate) struct Job {
     tries: u32,
 }
 
+impl Job {
+    /// Only one parent has had it.
+    fn is_fresh(&self) -> bool {
+        self.tries < 2
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Once,
@@ -304,7 +311,9 @@ impl Warm for Pool {
 
     fn deadline(&self) -> Option<Instant> {
         let due = |parent: &Parent| match &parent.state {
+            State::Waiting { .. } => None,
             State::Importing { until } => Some(*until),
+            State::Ready { .. } if parent.is_base => None,
             State::Ready { .. } if !parent.is_idle() => None,
             State::Ready { .. } if !parent.idle.is_empty() => {
                 parent.used.checked_add(self.options.standby_idle)

@@ -65,6 +65,7 @@ impl Pool {
                 parent.first_bytes = parent.resident_bytes;
                 parent.state = State::Ready { imported, spawn };
                 self.pump(id);
+                self.fork_waiting(id);
             }
             Some("failed") => {
                 let error = message.get("error").cloned().unwrap_or(Json::Null);
@@ -87,6 +88,18 @@ impl Pool {
         let mut pids = pids.iter().filter_map(Json::as_i64).filter_map(|p| i32::try_from(p).ok());
         let mut fewer = false;
         for id_of_worker in asked {
+            if self.parents.contains_key(&id_of_worker) {
+                match pids.next() {
+                    Some(pid) => self.parent_forked(id_of_worker, pid),
+                    None => {
+                        let words = message.get("problem").and_then(Json::as_str);
+                        let words = words.unwrap_or("fork failed").to_owned();
+                        self.give_up(id_of_worker, Cause::Infrastructure, &words, "");
+                    }
+                }
+                continue;
+            }
+            let Some(parent) = self.parents.get_mut(&id) else { return };
             let Some(worker) = self.workers.get_mut(&id_of_worker) else { continue };
             let Some(pid) = pids.next() else {
                 fewer = true;
@@ -103,6 +116,7 @@ impl Pool {
                 Kind::Many => parent.reuse_idle.push_back(id_of_worker),
             }
         }
+        let Some(parent) = self.parents.get_mut(&id) else { return };
         if let Some(bytes) = message.get("rss").and_then(Json::as_u64) {
             parent.resident_bytes = bytes;
             if bytes > parent.grown_bytes() {
@@ -118,6 +132,13 @@ impl Pool {
             }
         }
         self.pump(id);
+    }
+
+    fn parent_forked(&mut self, id: u64, pid: i32) {
+        if let Some(parent) = self.parents.get_mut(&id) {
+            parent.pid = pid;
+            self.processes.insert(pid, id);
+        }
     }
 
     fn worker_says(&mut self, id: u64, message: &Json) {

@@ -136,6 +136,16 @@ impl Server {
         Self::launch_under(folder, port, &[], environment)
     }
 
+    /// With more arguments, and these in its environment.
+    pub(crate) fn start_fully(
+        folder: &Folder,
+        more: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Self {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        Self::launch_under(folder, port, more, environment)
+    }
+
     fn launch(folder: &Folder, port: u16, more: &[&str]) -> Self {
         Self::launch_under(folder, port, more, &[])
     }
