@@ -1,13 +1,14 @@
 //! Logs of attempts: pages by line number, and a live stream that resumes.
 
 use std::convert::Infallible;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::sse::{Event as Message, KeepAlive, Sse};
 use futures_util::stream::{self, StreamExt as _};
-use kobza_blobs::{LogLine, LogReader, LogStream};
+use kobza_blobs::{LogLine, LogReader, LogStore, LogStream};
 use kobza_model::{LaunchId, TaskId};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -41,6 +42,34 @@ pub(crate) fn routes() -> Routes {
             "A log whole",
             download,
         )
+}
+
+/// Readers of the logs that were looked at last: each knows where the lines are that it has passed,
+/// so that the pages of a long log are found without reading it anew.
+#[derive(Clone, Default)]
+pub(crate) struct Readers(Arc<Mutex<Vec<(LaunchId, LogReader)>>>);
+
+/// Readers kept; the index of a log of a million lines has some kilobytes.
+const READERS: usize = 32;
+
+impl Readers {
+    /// The reader of a log, for as long as it is not given back: another asker gets a fresh one.
+    pub(crate) fn take(&self, logs: &LogStore, launch: LaunchId) -> LogReader {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match kept.iter().position(|(own, _)| *own == launch) {
+            Some(place) => kept.remove(place).1,
+            None => logs.reader(launch),
+        }
+    }
+
+    pub(crate) fn give_back(&self, launch: LaunchId, reader: LogReader) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.retain(|(own, _)| *own != launch);
+        if kept.len() == READERS {
+            kept.remove(0);
+        }
+        kept.push((launch, reader));
+    }
 }
 
 /// Lines of one answer.
@@ -123,8 +152,9 @@ async fn search(
         .map(str::to_owned)
         .collect();
     let limit = asked.limit.unwrap_or(2000).clamp(1, 10_000);
-    let mut reader = state.logs.reader(launch);
+    let (readers, logs) = (state.readers.clone(), state.logs.clone());
     let found = tokio::task::spawn_blocking(move || -> std::io::Result<Value> {
+        let mut reader = readers.take(&logs, launch);
         let total = reader.line_count()?;
         let begin = asked.cursor.unwrap_or(0);
         let mut at = begin;
@@ -146,6 +176,7 @@ async fn search(
                 }
             }
         }
+        readers.give_back(launch, reader);
         let next = (at < total).then(|| at.to_string());
         Ok(json!({"count": lines.len(), "complete": next.is_none() && !live, "lines": lines, "next": next}))
     })
@@ -192,11 +223,7 @@ async fn launch_of(
     Ok((LaunchId { run: id.run, task: id.task, launch }, live))
 }
 
-async fn lines(reader: LogReader, from: i64, limit: usize) -> Result<(Vec<Value>, u64), ApiError> {
-    lines_again(&mut Some(reader), from, limit).await
-}
-
-/// As [`lines`], with a reader that stays: it knows where the lines are that it has passed.
+/// Lines, with a reader that stays: it knows where the lines are that it has passed.
 async fn lines_again(
     kept: &mut Option<LogReader>,
     from: i64,
@@ -247,14 +274,18 @@ async fn page(
 ) -> Result<Json<Value>, ApiError> {
     let id = task_id(&id)?;
     let (launch, live) = launch_of(&state, id, attempt).await?;
-    let (items, total) =
-        lines(state.logs.reader(launch), asked.from.unwrap_or(1), asked.limit.unwrap_or(1000))
-            .await?;
-    let mut reader = state.logs.reader(launch);
-    let (bytes, first) =
-        tokio::task::spawn_blocking(move || (reader.len().unwrap_or(0), first_error(&mut reader)))
-            .await
-            .unwrap_or((0, None));
+    let mut reader = Some(state.readers.take(&state.logs, launch));
+    let (from, limit) = (asked.from.unwrap_or(1), asked.limit.unwrap_or(1000));
+    let (items, total) = lines_again(&mut reader, from, limit).await?;
+    let readers = state.readers.clone();
+    let mut reader = reader.unwrap_or_else(|| state.logs.reader(launch));
+    let (bytes, first) = tokio::task::spawn_blocking(move || {
+        let found = (reader.len().unwrap_or(0), first_error(&mut reader));
+        readers.give_back(launch, reader);
+        found
+    })
+    .await
+    .unwrap_or((0, None));
     Ok(Json(json!({
         "lines": items, "total": total, "bytes": bytes, "complete": !live, "first_error": first,
     })))

@@ -156,14 +156,15 @@ async fn attempts(
         rows.retain(|r| r.attempt != task.attempt);
         rows.push(task);
     }
-    let logs = state.logs.clone();
+    let (readers, logs) = (state.readers.clone(), state.logs.clone());
     let items = tokio::task::spawn_blocking(move || -> Vec<Value> {
         rows.iter()
             .map(|r| {
                 let launch = LaunchId { run: r.run, task: r.task, launch: r.launch };
-                let mut reader = logs.reader(launch);
+                let mut reader = readers.take(&logs, launch);
                 let bytes = reader.len().unwrap_or(0);
                 let lines = if bytes > 0 { reader.line_count().unwrap_or(0) } else { 0 };
+                readers.give_back(launch, reader);
                 json!({
                     "attempt": r.attempt, "launch": r.launch, "state": r.state, "cause": r.cause,
                     "message": r.message, "exit_code": r.exit_code,
