@@ -4000,6 +4000,11 @@ export interface operations {
         parameters: {
             query?: {
                 after?: number;
+                /**
+                 * @description Kinds of events, with commas between. Without it a stream of all runs leaves out what
+                 *     happens to single tasks.
+                 */
+                kind?: string;
                 run?: string;
             };
             header?: {
