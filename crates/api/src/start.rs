@@ -66,7 +66,7 @@ async fn start(
         kobza_model::validate_name(key).map_err(|e| ApiError::bad(format!("key: {e}")))?;
     }
     let run = RunId(uuid::Uuid::now_v7());
-    let command = Command::StartRun(Box::new(StartRun {
+    let mut start = Box::new(StartRun {
         run,
         namespace,
         workflow: stored.workflow,
@@ -80,8 +80,9 @@ async fn start(
         parent: None,
         priority: 0,
         extra: body.note.map_or(Value::Null, |note| json!({"note": note})),
-    }));
-    state.handle.submit(command).await?;
+    });
+    state.catalog.complete(&mut start, kobza_runtime::wall_now());
+    state.handle.submit(Command::StartRun(start)).await?;
     let found = state.handle.query(move |engine| engine.run_row(run).map(|r| r.state)).await?;
     let run_state = match found {
         Some(run_state) => run_state,

@@ -47,6 +47,9 @@ pub trait Catalog: Send + Sync {
     fn rendered(&self, _: &dyn Facts, _: TaskNo) -> Result<Option<Rendered>, String> {
         Ok(None)
     }
+
+    /// Completes a start by a person with what its dialect adds to a run: ids, dates.
+    fn complete(&self, _start: &mut kobza_engine::StartRun, _now: Timestamp) {}
 }
 
 /// What the API is made of.

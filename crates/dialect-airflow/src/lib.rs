@@ -13,6 +13,7 @@ pub mod desk;
 pub mod ends;
 pub mod ids;
 mod launch;
+pub mod manual;
 pub mod parser;
 mod past;
 pub mod retry;

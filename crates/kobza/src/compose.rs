@@ -270,6 +270,12 @@ impl Catalog for Dialects {
         Ok(seen.map(|r| Rendered { language: r.language, text: r.text, inputs: r.inputs }))
     }
 
+    fn complete(&self, start: &mut kobza_engine::StartRun, now: kobza_model::Timestamp) {
+        if start.workflow.dialect == "airflow" {
+            kobza_dialect_airflow::manual::complete(start, now);
+        }
+    }
+
     fn params(&self, workflow: &Workflow, given: Json) -> Result<Json, Vec<Problem>> {
         if workflow.dialect == "airflow" {
             return kobza_dialect_airflow::conf(workflow, given).map_err(|problems| {
