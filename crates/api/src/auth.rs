@@ -6,13 +6,14 @@ use std::sync::{Arc, Mutex};
 use axum::http::{HeaderMap, StatusCode, header};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use kobza_model::Timestamp;
+use kobza_model::{LaunchId, RunId, Timestamp};
 use kobza_store::{ObjectQuery, Views, Write, kinds};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::error::ApiError;
 use crate::state::ApiState;
+use crate::vault::{LAUNCH_PREFIX, Vault};
 
 /// What somebody may do in a namespace; each may do what those before it may.
 #[derive(
@@ -64,6 +65,8 @@ pub struct Principal {
     pub local: bool,
     /// By namespace; [`ANYWHERE`] for all.
     pub roles: BTreeMap<String, Role>,
+    /// A running task of this run: it reaches nothing else.
+    pub run: Option<RunId>,
 }
 
 impl Principal {
@@ -72,6 +75,16 @@ impl Principal {
             name: "local".to_owned(),
             local: true,
             roles: BTreeMap::from([(ANYWHERE.to_owned(), Role::Admin)]),
+            run: None,
+        }
+    }
+
+    fn task(launch: LaunchId) -> Self {
+        Self {
+            name: format!("task:{}", launch.task_id()),
+            local: false,
+            roles: BTreeMap::new(),
+            run: Some(launch.run),
         }
     }
 
@@ -270,10 +283,18 @@ fn user(views: &dyn Views, name: &str) -> Result<Option<UserRow>, ApiError> {
 }
 
 fn of_user(user: UserRow) -> Principal {
-    Principal { name: user.name, local: false, roles: user.roles }
+    Principal { name: user.name, local: false, roles: user.roles, run: None }
 }
 
-fn of_token(views: &dyn Views, text: &str, now: Timestamp) -> Result<Principal, ApiError> {
+fn of_token(
+    views: &dyn Views,
+    vault: &Vault,
+    text: &str,
+    now: Timestamp,
+) -> Result<Principal, ApiError> {
+    if text.starts_with(LAUNCH_PREFIX) {
+        return of_launch(views, vault, text);
+    }
     let wrong = || unauthorized("the token is not known, or no longer valid");
     if !text.starts_with(TOKEN_PREFIX) || text.len() > 200 {
         return Err(wrong());
@@ -288,7 +309,18 @@ fn of_token(views: &dyn Views, text: &str, now: Timestamp) -> Result<Principal, 
         name: row.user.unwrap_or_else(|| format!("token:{}", row.name)),
         local: false,
         roles: BTreeMap::from([(place, row.role)]),
+        run: None,
     })
+}
+
+/// A task by the token of its launch, while that is the one that runs.
+fn of_launch(views: &dyn Views, vault: &Vault, text: &str) -> Result<Principal, ApiError> {
+    let launch = vault
+        .launch_of(text)
+        .ok_or_else(|| unauthorized("the token is not known, or no longer valid"))?;
+    let row = views.get_task(launch.task_id())?;
+    let runs = row.is_some_and(|row| row.launch == launch.launch && !row.state.is_finished());
+    if runs { Ok(Principal::task(launch)) } else { Err(unauthorized("the token's task has ended")) }
 }
 
 pub(crate) fn sign_in(
@@ -348,6 +380,7 @@ impl ApiState {
         let given = headers.get(header::AUTHORIZATION).map(|v| v.to_str().map(str::to_owned));
         let session = cookie(headers).map(str::to_owned);
         let (views, guesses, loopback) = (self.views.clone(), self.guesses.clone(), self.loopback);
+        let vault = self.vault.clone();
         let found = tokio::task::spawn_blocking(move || -> Result<Principal, ApiError> {
             let now = kobza_runtime::wall_now();
             let views = views.as_ref();
@@ -356,7 +389,7 @@ impl ApiState {
                     given.map_err(|_| unauthorized("the Authorization header is not text"))?;
                 let (scheme, value) = given.split_once(' ').unwrap_or((&given, ""));
                 if scheme.eq_ignore_ascii_case("bearer") {
-                    return of_token(views, value.trim(), now);
+                    return of_token(views, &vault, value.trim(), now);
                 }
                 if scheme.eq_ignore_ascii_case("basic") {
                     let pair = STANDARD
@@ -368,7 +401,7 @@ impl ApiState {
                         .split_once(':')
                         .ok_or_else(|| unauthorized("the basic credentials are not readable"))?;
                     if password.starts_with(TOKEN_PREFIX) {
-                        return of_token(views, password, now);
+                        return of_token(views, &vault, password, now);
                     }
                     return sign_in(views, &guesses, name, password);
                 }
@@ -398,7 +431,7 @@ mod tests {
     fn roles_hold_where_they_are_given() {
         let roles =
             BTreeMap::from([("a".to_owned(), Role::Editor), (ANYWHERE.to_owned(), Role::Viewer)]);
-        let principal = Principal { name: "p".to_owned(), local: false, roles };
+        let principal = Principal { name: "p".to_owned(), local: false, roles, run: None };
         assert!(principal.need(Role::Editor, Some("a")).is_ok());
         assert!(principal.need(Role::Operator, Some("b")).is_err());
         assert!(principal.need(Role::Viewer, Some("b")).is_ok());

@@ -47,21 +47,31 @@ fn serde_urlencoded(query: &str) -> Vec<(String, String)> {
         .unwrap_or_default()
 }
 
+/// The first thing that the path names.
+fn segment(request: &Parts) -> String {
+    below(request.uri.path()).split('/').nth(2).unwrap_or_default().to_owned()
+}
+
+/// The run of a run's or a task's id.
+fn run_of(segment: &str) -> Result<RunId, ApiError> {
+    match segment.parse::<TaskId>() {
+        Ok(task) => Ok(task.run),
+        Err(_) => crate::runs::run_id(segment),
+    }
+}
+
 async fn namespace(
     state: &ApiState,
     route: &Route,
     request: &Parts,
 ) -> Result<Option<String>, ApiError> {
-    let own = request.uri.path().strip_prefix(BASE).unwrap_or(request.uri.path());
-    let segment = own.split('/').nth(2).unwrap_or_default().to_owned();
+    let own = below(request.uri.path());
+    let segment = segment(request);
     match route.space {
         Space::Query => Ok(Some(namespace_of_query(request))),
         Space::Global | Space::Handler => Ok(None),
         Space::Run => {
-            let run: RunId = match segment.parse::<TaskId>() {
-                Ok(task) => task.run,
-                Err(_) => crate::runs::run_id(&segment)?,
-            };
+            let run = run_of(&segment)?;
             let names = state.names.clone();
             let found = state.read(move |views| Ok(names.run(views, run))).await?;
             found.map(|r| Some(r.namespace)).ok_or_else(|| crate::runs::no_run(run))
@@ -90,6 +100,22 @@ async fn admit(
             StatusCode::FORBIDDEN,
             "csrf",
             "a write with a session needs the header X-Kobza-Csrf",
+        ));
+    }
+    if let Some(own) = principal.run {
+        // What a person must decide, a task does not.
+        let decides = route.path.ends_with("/approve");
+        if route.space == Space::Run
+            && role <= Role::Operator
+            && !decides
+            && run_of(&segment(request))? == own
+        {
+            return Ok(Some(principal));
+        }
+        return Err(ApiError::new(
+            StatusCode::FORBIDDEN,
+            "forbidden",
+            "a task reaches its own run only",
         ));
     }
     if route.space == Space::Handler {

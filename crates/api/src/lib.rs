@@ -22,6 +22,7 @@ mod limits;
 mod logs;
 mod objects;
 mod openapi;
+mod reference;
 mod rendered;
 mod runs;
 mod shape;

@@ -1,5 +1,7 @@
 //! Connections and variables. What is secret is encrypted before it is stored and never comes back.
 
+use std::collections::BTreeMap;
+
 use axum::extract::State;
 use axum::http::StatusCode;
 use kobza_store::{ObjectQuery, StoredObject, Write, kinds};
@@ -10,6 +12,7 @@ use serde_json::{Map, Value, json};
 use crate::auth::Role::{Editor, Operator, Viewer};
 use crate::error::ApiError;
 use crate::extract::{Json, NoContent, Path, Query};
+use crate::reference::Reference;
 use crate::state::ApiState;
 use crate::table::{Routes, Space};
 use crate::vault::VaultError;
@@ -82,7 +85,8 @@ fn connection(object: &StoredObject) -> Value {
     let v = &object.value;
     json!({
         "name": object.key, "kind": v.get("kind"), "description": v.get("description"),
-        "fields": v.get("fields"), "secrets": v.get("secrets"), "updated_at": object.updated_at,
+        "fields": v.get("fields"), "secrets": v.get("secrets"), "from": v.get("from"),
+        "updated_at": object.updated_at,
     })
 }
 
@@ -111,8 +115,12 @@ struct ConnectionBody {
     description: Option<String>,
     #[serde(default)]
     fields: Map<String, Value>,
+    /// Kept encrypted, and never shown. Null removes one; those that are not named stay.
     #[serde(default)]
     secrets: Map<String, Value>,
+    /// Secrets that are kept elsewhere, by field: where they are.
+    #[serde(default)]
+    from: BTreeMap<String, Reference>,
 }
 
 fn name_ok(name: &str) -> Result<(), ApiError> {
@@ -136,6 +144,9 @@ async fn put_connection(
     Json(body): Json<ConnectionBody>,
 ) -> Result<Json<Value>, ApiError> {
     name_ok(&name)?;
+    for reference in body.from.values() {
+        reference.check()?;
+    }
     let namespace = place.namespace();
     let at = (kinds::CONNECTION, namespace.as_str(), name.as_str());
     let old = stored(&state, kinds::CONNECTION, &namespace, &name).await?;
@@ -162,7 +173,7 @@ async fn put_connection(
     };
     let value = json!({
         "kind": body.kind, "description": body.description, "fields": body.fields,
-        "secrets": names, "sealed": sealed,
+        "secrets": names, "sealed": sealed, "from": body.from,
     });
     put_object(&state, kinds::CONNECTION, &namespace, &name, Some(value)).await?;
     let object = stored(&state, kinds::CONNECTION, &namespace, &name).await?;
@@ -206,10 +217,11 @@ async fn delete_connection(
 
 fn variable(object: &StoredObject) -> Value {
     let v = &object.value;
-    let secret = v.get("sealed").is_some_and(|s| !s.is_null());
+    let there = |field: &str| v.get(field).is_some_and(|s| !s.is_null());
+    let secret = there("sealed") || there("from");
     json!({
         "key": object.key, "value": if secret { Value::Null } else { v.get("value").cloned().unwrap_or_default() },
-        "secret": secret, "description": v.get("description"), "updated_at": object.updated_at,
+        "secret": secret, "from": v.get("from"), "description": v.get("description"), "updated_at": object.updated_at,
     })
 }
 
@@ -228,6 +240,8 @@ struct VariableBody {
     value: Option<Value>,
     #[serde(default)]
     secret: bool,
+    /// A secret that is kept elsewhere: where it is. Instead of a value.
+    from: Option<Reference>,
     description: Option<String>,
 }
 
@@ -239,6 +253,16 @@ async fn put_variable(
 ) -> Result<Json<Value>, ApiError> {
     name_ok(&key)?;
     let namespace = place.namespace();
+    if let Some(from) = &body.from {
+        from.check()?;
+        if body.value.is_some() {
+            return Err(ApiError::bad("give either a value or where it is kept"));
+        }
+        let value = json!({"from": from, "description": body.description});
+        put_object(&state, kinds::VARIABLE, &namespace, &key, Some(value)).await?;
+        let object = stored(&state, kinds::VARIABLE, &namespace, &key).await?;
+        return Ok(Json(object.as_ref().map_or(Value::Null, variable)));
+    }
     let value = match (body.secret, body.value) {
         (false, value) => json!({"value": value, "description": body.description}),
         (true, Some(value)) if !value.is_null() => {

@@ -188,6 +188,33 @@ struct Approve {
     values: Value,
 }
 
+/// Refuses who is not among the task's approvers, where it names any.
+async fn may_decide(state: &ApiState, id: TaskId, principal: &Principal) -> Result<(), ApiError> {
+    let task = load_task(state, id).await?;
+    let run = load(state, id.run).await?;
+    let shapes = state.shapes.clone();
+    let approvers: Vec<String> = state
+        .read(move |views| {
+            let paths = Paths::read(views, &shapes, &run)?;
+            let template = paths.shape.workflow.templates.get(task.template.index());
+            let spec = template.and_then(|t| match &t.body {
+                TemplateBody::Leaf(leaf) => leaf.spec.pointer("/body/suspend/approvers"),
+                TemplateBody::Graph(_) => None,
+            });
+            let names = spec.and_then(Value::as_array).into_iter().flatten();
+            Ok(names.filter_map(Value::as_str).map(str::to_owned).collect())
+        })
+        .await?;
+    if approvers.is_empty() || principal.local || approvers.contains(&principal.name) {
+        return Ok(());
+    }
+    Err(ApiError::new(
+        axum::http::StatusCode::FORBIDDEN,
+        "forbidden",
+        format!("{} may not decide this: {} may", principal.name, approvers.join(", ")),
+    ))
+}
+
 /// Ends a suspended task: as succeeded with the values, or as failed.
 async fn approve(
     State(state): State<ApiState>,
@@ -196,6 +223,7 @@ async fn approve(
     Json(body): Json<Approve>,
 ) -> Result<Json<view::Task>, ApiError> {
     let id = task_id(&id)?;
+    may_decide(&state, id, &principal).await?;
     let command = if body.approved {
         let mut outputs = vec![
             ("approved".to_owned(), Value::Bool(true)),

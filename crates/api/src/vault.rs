@@ -7,15 +7,19 @@ use std::path::Path;
 use aes_gcm::aead::{Aead, KeyInit, Payload};
 use aes_gcm::{Aes256Gcm, Nonce};
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use kobza_model::Json;
-use kobza_store::{Store, kinds};
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use hmac::{Hmac, Mac as _};
+use kobza_model::{Json, LaunchId};
+use kobza_store::{ObjectQuery, Store, Views, Write, kinds};
 use serde_json::{Map, json};
 use sha2::{Digest as _, Sha256};
 
 /// The environment's variable with the key: 32 bytes in base64, or any longer text.
 pub const KEY_VARIABLE: &str = "KOBZA_SECRET_KEY";
+/// The variable with the key before.
+const OLD_KEY_VARIABLE: &str = "KOBZA_SECRET_KEY_OLD";
 const KEY_FILE: &str = "secret.key";
+const OLD_KEY_FILE: &str = "secret.key.old";
 const NONCE: usize = 12;
 
 /// Why a secret cannot be used. Says nothing of its content.
@@ -31,11 +35,59 @@ pub enum VaultError {
     Decrypt,
     #[error("a secret cannot be encrypted")]
     Encrypt,
+    #[error(transparent)]
+    View(#[from] kobza_store::ViewError),
 }
 
 /// Encrypts and decrypts. Each value has its own data key, which is itself encrypted.
 pub struct Vault {
-    key: Aes256Gcm,
+    current: Key,
+    /// The key before: what it sealed can be read still, until it is sealed anew.
+    old: Option<Key>,
+}
+
+struct Key {
+    cipher: Aes256Gcm,
+    /// Signs the tokens of launches; follows from the key.
+    signing: [u8; 32],
+}
+
+/// What the token of a launch begins with.
+pub(crate) const LAUNCH_PREFIX: &str = "kobza_task_";
+
+fn signature(key: &[u8; 32], text: &[u8]) -> Hmac<Sha256> {
+    use hmac::KeyInit as _;
+    // HMAC takes keys of every length.
+    let mut mac = match Hmac::<Sha256>::new_from_slice(key) {
+        Ok(mac) => mac,
+        Err(_) => unreachable!("a key of 32 bytes"),
+    };
+    mac.update(text);
+    mac
+}
+
+impl Key {
+    fn from_text(text: &str) -> Option<Self> {
+        let decoded = STANDARD.decode(text).ok().and_then(|b| <[u8; 32]>::try_from(b).ok());
+        let key: [u8; 32] = match decoded {
+            Some(key) => key,
+            None if text.len() >= 32 => Sha256::digest(text.as_bytes()).into(),
+            None => return None,
+        };
+        let signing = signature(&key, b"tokens of launches").finalize().into_bytes().into();
+        Some(Self { cipher: cipher(&key), signing })
+    }
+
+    fn of_file(path: &Path) -> Result<Option<Self>, VaultError> {
+        let name = || path.display().to_string();
+        match std::fs::read_to_string(path) {
+            Ok(text) => {
+                Self::from_text(text.trim()).map(Some).ok_or_else(|| VaultError::Key(name()))
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(VaultError::KeyFile(name(), error)),
+        }
+    }
 }
 
 impl std::fmt::Debug for Vault {
@@ -70,10 +122,19 @@ fn open(cipher: &Aes256Gcm, sealed: &[u8], place: &[u8]) -> Result<Vec<u8>, Vaul
 }
 
 impl Vault {
-    /// The key of the environment, or of the file in the data folder, which is made at first.
+    /// The key of the environment, or of the file in the data folder, which is made at first; and
+    /// the key before it, where there is one.
     pub fn open(data: &Path) -> Result<Self, VaultError> {
+        let old = match std::env::var(OLD_KEY_VARIABLE) {
+            Ok(text) => {
+                let wrong = || VaultError::Key(OLD_KEY_VARIABLE.to_owned());
+                Some(Key::from_text(&text).ok_or_else(wrong)?)
+            }
+            Err(_) => Key::of_file(&data.join(OLD_KEY_FILE))?,
+        };
         if let Ok(text) = std::env::var(KEY_VARIABLE) {
-            return Self::from_text(&text).ok_or_else(|| VaultError::Key(KEY_VARIABLE.to_owned()));
+            let wrong = || VaultError::Key(KEY_VARIABLE.to_owned());
+            return Ok(Self { current: Key::from_text(&text).ok_or_else(wrong)?, old });
         }
         let path = data.join(KEY_FILE);
         let named = |e| VaultError::KeyFile(path.display().to_string(), e);
@@ -86,18 +147,26 @@ impl Vault {
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(named(error)),
         }
-        let text = std::fs::read_to_string(&path).map_err(named)?;
-        Self::from_text(text.trim()).ok_or_else(|| VaultError::Key(path.display().to_string()))
+        let gone = || named(std::io::ErrorKind::NotFound.into());
+        Ok(Self { current: Key::of_file(&path)?.ok_or_else(gone)?, old })
     }
 
-    fn from_text(text: &str) -> Option<Self> {
-        let decoded = STANDARD.decode(text).ok().and_then(|b| <[u8; 32]>::try_from(b).ok());
-        let key = match decoded {
-            Some(key) => key,
-            None if text.len() >= 32 => Sha256::digest(text.as_bytes()).into(),
-            None => return None,
-        };
-        Some(Self { key: cipher(&key) })
+    /// The token of a launch: with it a task asks about its own run, as long as it runs.
+    #[must_use]
+    pub fn launch_token(&self, launch: LaunchId) -> String {
+        let name = launch.to_string();
+        let sum = signature(&self.current.signing, name.as_bytes()).finalize().into_bytes();
+        format!("{LAUNCH_PREFIX}{name}.{}", URL_SAFE_NO_PAD.encode(sum))
+    }
+
+    /// The launch that a token was made for.
+    pub(crate) fn launch_of(&self, token: &str) -> Option<LaunchId> {
+        let (name, sum) = token.strip_prefix(LAUNCH_PREFIX)?.rsplit_once('.')?;
+        let sum = URL_SAFE_NO_PAD.decode(sum).ok()?;
+        let mut keys = std::iter::once(&self.current).chain(&self.old);
+        let good =
+            keys.any(|key| signature(&key.signing, name.as_bytes()).verify_slice(&sum).is_ok());
+        if good { name.parse().ok() } else { None }
     }
 
     /// Encrypts a value for its place (kind, namespace, name): elsewhere it cannot be decrypted.
@@ -105,11 +174,16 @@ impl Vault {
         let place = format!("{}\n{}\n{}", place.0, place.1, place.2);
         let data_key: [u8; 32] = random();
         let sealed = seal(&cipher(&data_key), value.to_string().as_bytes(), place.as_bytes())?;
-        let key = seal(&self.key, &data_key, place.as_bytes())?;
+        let key = seal(&self.current.cipher, &data_key, place.as_bytes())?;
         Ok(json!({"v": 1, "key": STANDARD.encode(key), "data": STANDARD.encode(sealed)}))
     }
 
     pub fn unseal(&self, place: (&str, &str, &str), sealed: &Json) -> Result<Json, VaultError> {
+        self.opened(place, sealed).map(|(value, _)| value)
+    }
+
+    /// The value, and whether it is under the current key.
+    fn opened(&self, place: (&str, &str, &str), sealed: &Json) -> Result<(Json, bool), VaultError> {
         let place = format!("{}\n{}\n{}", place.0, place.1, place.2);
         let part = |field: &str| {
             sealed
@@ -118,10 +192,62 @@ impl Vault {
                 .and_then(|text| STANDARD.decode(text).ok())
                 .ok_or(VaultError::Decrypt)
         };
-        let data_key = open(&self.key, &part("key")?, place.as_bytes())?;
-        let data_key: [u8; 32] = data_key.try_into().map_err(|_| VaultError::Decrypt)?;
+        let sealed_key = part("key")?;
+        let mut opened = open(&self.current.cipher, &sealed_key, place.as_bytes());
+        let is_current = opened.is_ok();
+        if let (Err(_), Some(old)) = (&opened, &self.old) {
+            opened = open(&old.cipher, &sealed_key, place.as_bytes());
+        }
+        let data_key: [u8; 32] = opened?.try_into().map_err(|_| VaultError::Decrypt)?;
         let plain = open(&cipher(&data_key), &part("data")?, place.as_bytes())?;
-        serde_json::from_slice(&plain).map_err(|_| VaultError::Decrypt)
+        let value = serde_json::from_slice(&plain).map_err(|_| VaultError::Decrypt)?;
+        Ok((value, is_current))
+    }
+
+    /// Writes that put under the current key what the key before it sealed; none without one.
+    pub fn renew(&self, views: &dyn Views) -> Result<Vec<Write>, VaultError> {
+        let mut writes = Vec::new();
+        if self.old.is_none() {
+            return Ok(writes);
+        }
+        for kind in [kinds::VARIABLE, kinds::CONNECTION] {
+            let mut cursor: Option<String> = None;
+            loop {
+                let query = ObjectQuery {
+                    kind,
+                    cursor: cursor.as_deref(),
+                    limit: 1000,
+                    ..Default::default()
+                };
+                let page = views.list_objects(&query)?;
+                for mut object in page.items {
+                    let place = (kind, object.namespace.as_str(), object.key.as_str());
+                    let Some(sealed) = object.value.get("sealed").filter(|s| !s.is_null()) else {
+                        continue;
+                    };
+                    let renewed = match self.opened(place, sealed) {
+                        Ok((_, true)) => continue,
+                        Ok((value, false)) => self.seal(place, &value)?,
+                        Err(error) => {
+                            tracing::error!(%error, name = place.2, "a secret is not usable");
+                            continue;
+                        }
+                    };
+                    object.value["sealed"] = renewed;
+                    writes.push(Write::PutObject {
+                        kind,
+                        namespace: object.namespace,
+                        key: object.key,
+                        value: Some(object.value),
+                    });
+                }
+                match page.next {
+                    Some(next) => cursor = Some(next),
+                    None => break,
+                }
+            }
+        }
+        Ok(writes)
     }
 
     /// What tasks get: variables, secrets and connections of a namespace by name, decrypted; objects
@@ -143,9 +269,7 @@ impl Vault {
         };
         if let Some(kind) = kind.strip_prefix("sealed/") {
             // Only what is not shown of it.
-            let found = read(kind)?;
-            return self
-                .told(found.get("sealed").filter(|s| !s.is_null())?, (kind, namespace, name));
+            return self.hidden(&read(kind)?, (kind, namespace, name));
         }
         let found = match kind {
             // A secret is a variable that is not shown.
@@ -153,16 +277,16 @@ impl Vault {
             _ => read(kind)?,
         };
         match kind {
-            kinds::VARIABLE | kinds::SECRET => match found.get("sealed") {
-                Some(sealed) => self.told(sealed, (kinds::VARIABLE, namespace, name)),
-                None => found.get("value").cloned(),
-            },
+            kinds::VARIABLE | kinds::SECRET => {
+                if found.get("sealed").is_some() || found.get("from").is_some() {
+                    return self.hidden(&found, (kinds::VARIABLE, namespace, name));
+                }
+                found.get("value").cloned()
+            }
             kinds::CONNECTION => {
                 let mut all =
                     found.get("fields").and_then(Json::as_object).cloned().unwrap_or_default();
-                if let Some(sealed) = found.get("sealed").filter(|s| !s.is_null())
-                    && let Json::Object(secrets) = self.told(sealed, (kind, namespace, name))?
-                {
+                if let Some(Json::Object(secrets)) = self.hidden(&found, (kind, namespace, name)) {
                     all.extend(secrets);
                 }
                 if !all.contains_key("kind")
@@ -175,6 +299,29 @@ impl Vault {
             }
             _ => Some(found),
         }
+    }
+
+    /// What is not shown of an object: what is sealed, and what is kept elsewhere.
+    fn hidden(&self, found: &Json, place: (&str, &str, &str)) -> Option<Json> {
+        let sealed = found.get("sealed").filter(|s| !s.is_null());
+        if place.0 != kinds::CONNECTION {
+            return match sealed {
+                Some(sealed) => self.told(sealed, place),
+                None => crate::reference::resolve(found.get("from")?),
+            };
+        }
+        let mut all = match sealed {
+            Some(sealed) => match self.told(sealed, place)? {
+                Json::Object(secrets) => secrets,
+                _ => Map::new(),
+            },
+            None => Map::new(),
+        };
+        for (field, reference) in found.get("from").and_then(Json::as_object).into_iter().flatten()
+        {
+            all.insert(field.clone(), crate::reference::resolve(reference)?);
+        }
+        (!all.is_empty()).then_some(Json::Object(all))
     }
 
     fn told(&self, sealed: &Json, place: (&str, &str, &str)) -> Option<Json> {
@@ -231,17 +378,46 @@ fn encode(text: &str) -> String {
 mod tests {
     use super::*;
 
+    fn of(letter: &str) -> Vault {
+        Vault { current: Key::from_text(&letter.repeat(40)).unwrap(), old: None }
+    }
+
+    #[test]
+    fn what_the_key_before_sealed_can_be_read() {
+        let place = ("variable", "default", "x");
+        let sealed = of("k").seal(place, &json!("hunter2")).unwrap();
+        let both = Vault { old: Some(of("k").current), ..of("j") };
+        assert_eq!(both.unseal(place, &sealed).unwrap(), json!("hunter2"));
+        let renewed = both.seal(place, &json!("hunter2")).unwrap();
+        assert_eq!(of("j").unseal(place, &renewed).unwrap(), json!("hunter2"));
+        assert!(of("k").unseal(place, &renewed).is_err());
+    }
+
     #[test]
     fn sealed_for_one_place_under_one_key() {
-        let vault = Vault::from_text(&"k".repeat(40)).unwrap();
+        let vault = of("k");
         let place = ("variable", "default", "x");
         let sealed = vault.seal(place, &json!("hunter2")).unwrap();
         assert!(!sealed.to_string().contains("hunter2"));
         assert_eq!(vault.unseal(place, &sealed).unwrap(), json!("hunter2"));
         assert!(vault.unseal(("variable", "default", "y"), &sealed).is_err());
-        let other = Vault::from_text(&"j".repeat(40)).unwrap();
+        let other = of("j");
         assert!(other.unseal(place, &sealed).is_err());
-        assert!(Vault::from_text("short").is_none());
+        assert!(Key::from_text("short").is_none());
+    }
+
+    #[test]
+    fn tokens_of_launches_are_of_one_key() {
+        let vault = of("k");
+        let id = "01a227ce-436e-7477-9fe1-fdd5a3f0d611.3.1";
+        let launch: LaunchId = id.parse().unwrap();
+        let token = vault.launch_token(launch);
+        assert_eq!(vault.launch_of(&token), Some(launch));
+        assert_eq!(vault.launch_of(&token.replace(".3.1.", ".3.2.")), None);
+        assert_eq!(vault.launch_of(&token[..token.len() - 2]), None);
+        assert_eq!(vault.launch_of(&format!("{LAUNCH_PREFIX}{id}.")), None);
+        let other = of("j");
+        assert_eq!(other.launch_of(&token), None);
     }
 
     #[test]

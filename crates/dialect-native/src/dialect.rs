@@ -1,10 +1,11 @@
 //! Answers to the engine's questions.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use kobza_engine::{Decision, Launch, Question, QuestionKind};
 use kobza_expr::native;
-use kobza_model::{Cause, Json};
+use kobza_model::{Cause, Json, LaunchId};
 use kobza_runtime::{Answer, Ask, Dialect, ExecutorName, Facts, LaunchSpec};
 use serde_json::json;
 
@@ -24,8 +25,20 @@ pub struct Options {
     pub base_folder: Option<PathBuf>,
     /// Address of the API, handed to tasks as KOBZA_API_URL.
     pub api_url: Option<String>,
+    /// Makes the token that a launch gets beside it, as KOBZA_API_TOKEN.
+    pub token: Option<LaunchToken>,
     /// The executor hosts warm Python, so a function needs no program of its own.
     pub warm_python: bool,
+}
+
+/// A launch's token from its id: the same one whenever it is asked for.
+#[derive(Clone)]
+pub struct LaunchToken(pub Arc<dyn Fn(LaunchId) -> String + Send + Sync>);
+
+impl std::fmt::Debug for LaunchToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("LaunchToken")
+    }
 }
 
 /// The pure half of native workflows.

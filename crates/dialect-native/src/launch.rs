@@ -73,6 +73,7 @@ pub(crate) fn launch(
             return Err(format!("env.{name}: {} bytes are too many for a variable", value.len()));
         }
     }
+    secrets.extend(token(&out));
     mask_worthy(&mut secrets);
     out.secrets = secrets;
     Ok((executor, out))
@@ -123,12 +124,13 @@ fn launch_added(
     if let Some(fallback) = &options.python {
         python.insert("fallback".to_owned(), json!(fallback));
     }
-    let spec = LaunchSpec {
+    let mut spec = LaunchSpec {
         env: environment(options, launch, facts),
         folder: base,
         extra: json!({ "python": python }),
         ..LaunchSpec::default()
     };
+    spec.secrets.extend(token(&spec));
     Ok(("process", spec))
 }
 
@@ -449,6 +451,14 @@ fn python_context(launch: &Launch, facts: &dyn Facts) -> Json {
     })
 }
 
+/// With it a task asks the API, about its own run only.
+const TOKEN_VARIABLE: &str = "KOBZA_API_TOKEN";
+
+/// The launch's token, which its log must not show.
+fn token(spec: &LaunchSpec) -> Option<String> {
+    spec.env.iter().find(|(name, _)| name == TOKEN_VARIABLE).map(|(_, token)| token.clone())
+}
+
 /// Variables that every task has.
 fn environment(options: &Options, launch: &Launch, facts: &dyn Facts) -> Vec<(String, String)> {
     let run = facts.run();
@@ -480,6 +490,9 @@ fn environment(options: &Options, launch: &Launch, facts: &dyn Facts) -> Vec<(St
     }
     if let Some(url) = &options.api_url {
         env.push(("KOBZA_API_URL", url.clone()));
+        if let Some(token) = &options.token {
+            env.push((TOKEN_VARIABLE, (token.0)(launch.id)));
+        }
     }
     env.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }

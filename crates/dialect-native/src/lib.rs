@@ -23,7 +23,7 @@ use kobza_model::{Json, Workflow};
 use serde_json::{Map, json};
 
 pub use diagnostic::Diagnostic;
-pub use dialect::{NativeDialect, Options};
+pub use dialect::{LaunchToken, NativeDialect, Options};
 pub use document::{MAX_SOURCE_BYTES, read_file};
 pub use params::{MAX_PARAMS_BYTES, ParamError, validate_params};
 pub use rendered::{Rendered, rendered};

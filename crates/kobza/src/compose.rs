@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use kobza_api::{Catalog, Definition, Problem, Rendered, Vault};
 use kobza_blobs::{ArtifactStore, LogStore};
-use kobza_dialect_native::{Diagnostic, NativeDialect, Options};
+use kobza_dialect_native::{Diagnostic, LaunchToken, NativeDialect, Options};
 use kobza_engine::EngineOptions;
 use kobza_executor_inner::{CheckParams, WaitExecutor, WorkflowExecutor};
 use kobza_executor_process::{ProcessExecutor, ProcessOptions};
@@ -150,6 +150,10 @@ impl Host {
             python: Some(own_python()),
             base_folder: options.base_folder,
             api_url: options.api_url,
+            token: Some(LaunchToken(Arc::new({
+                let vault = vault.clone();
+                move |launch| vault.launch_token(launch)
+            }))),
             warm_python: true,
         }));
         let runtime = Runtime::start(

@@ -122,6 +122,7 @@ pub(crate) fn server(args: ServerArgs) -> Result<(), Failure> {
             "listen on 127.0.0.1, add a user (POST /api/v1/users) or a token, then listen here",
         ));
     }
+    renew_secrets(&host)?;
     let files = workflows
         .map(|folder| {
             let seal = crate::argo::sealing(host.vault.clone());
@@ -330,6 +331,18 @@ fn shown(store: &Arc<dyn Database>, settings: &Settings) -> Result<axum::Router,
         triggers: None,
         loopback: settings.listen().ip().is_loopback(),
     })))
+}
+
+/// Puts secrets under the current key, where there is an older one.
+fn renew_secrets(host: &Host) -> Result<(), Failure> {
+    let writes =
+        host.vault.renew(host.store.as_ref()).map_err(|e| Failure::new(format!("secrets: {e}")))?;
+    if !writes.is_empty() {
+        let count = writes.len();
+        host.handle.submit_blocking(Submission { commands: Vec::new(), writes })?;
+        tracing::info!(count, "secrets are under the new key: the old one is not needed any more");
+    }
+    Ok(())
 }
 
 /// Names under which the server may be addressed, beside loopback's and IP addresses.

@@ -32,7 +32,8 @@ enum ConnectionsCommand {
         /// A field, `name=value`; the value is JSON, or else a text
         #[arg(long = "field", value_name = "NAME=VALUE")]
         fields: Vec<String>,
-        /// A secret field, `name=SOURCE`: `-` (a line of the standard input), `@FILE` or `$VARIABLE`
+        /// A secret field, `name=SOURCE`: `-` (a line of the standard input), `@FILE` or
+        /// `$VARIABLE`; or where the server finds it: `env:VARIABLE` or `file:PATH`
         #[arg(long = "secret", value_name = "NAME=SOURCE")]
         secrets: Vec<String>,
     },
@@ -60,7 +61,8 @@ enum VariablesCommand {
         /// JSON, or else a text
         #[arg(required_unless_present = "secret")]
         value: Option<String>,
-        /// Keep it secret; from `-` (the standard input), `@FILE` or `$VARIABLE`
+        /// Keep it secret; from `-` (the standard input), `@FILE` or `$VARIABLE`; or where the
+        /// server finds it: `env:VARIABLE` or `file:PATH`
         #[arg(long, value_name = "SOURCE", conflicts_with = "value")]
         secret: Option<String>,
         #[arg(long)]
@@ -68,6 +70,14 @@ enum VariablesCommand {
     },
     /// Remove a variable
     Delete { name: String },
+}
+
+/// Where the server finds a secret, if the source says that.
+fn reference(source: &str) -> Option<Value> {
+    match source.split_once(':') {
+        Some((kind @ ("env" | "file"), place)) => Some(json!({kind: place})),
+        _ => None,
+    }
 }
 
 /// A secret from where it is kept.
@@ -92,7 +102,7 @@ pub(super) fn secret(source: &str, lines: bool) -> Result<String, Failure> {
     }
     Err(Failure::hint(
         "a secret is not written on the command line, which others can read",
-        "write - for the standard input, @FILE, or '$VARIABLE'",
+        "write - for the standard input, @FILE, '$VARIABLE', or env:NAME or file:PATH of the server",
     ))
 }
 
@@ -107,20 +117,25 @@ pub(crate) fn connections(args: ConnectionsArgs) -> Result<(), Failure> {
                 ("KIND", "/kind"),
                 ("FIELDS", "/fields"),
                 ("SECRETS", "/secrets"),
+                ("FROM", "/from"),
                 ("UPDATED", "/updated_at"),
             ],
         ),
         ConnectionsCommand::Set { name, kind, description, fields, secrets } => {
-            let mut sealed = Map::new();
+            let (mut sealed, mut from) = (Map::new(), Map::new());
             for pair in &secrets {
                 let (field, source) = pair.split_once('=').ok_or_else(|| {
                     Failure::hint("a secret field has no source", "write it as name=-")
                 })?;
-                sealed.insert(field.to_owned(), secret(source, true)?.into());
+                if let Some(place) = reference(source) {
+                    from.insert(field.to_owned(), place);
+                } else {
+                    sealed.insert(field.to_owned(), secret(source, true)?.into());
+                }
             }
             let body = json!({
                 "kind": kind, "description": description, "fields": crate::run::pairs(&fields)?,
-                "secrets": sealed,
+                "secrets": sealed, "from": from,
             });
             let answer = client.send_here("PUT", &path(&name), Some(&body))?;
             client.done(&answer, &format!("{name} is set"))
@@ -143,6 +158,7 @@ pub(crate) fn variables(args: VariablesArgs) -> Result<(), Failure> {
                 ("NAME", "/key"),
                 ("VALUE", "/value"),
                 ("SECRET", "/secret"),
+                ("FROM", "/from"),
                 ("DESCRIPTION", "/description"),
                 ("UPDATED", "/updated_at"),
             ],
@@ -157,6 +173,11 @@ pub(crate) fn variables(args: VariablesArgs) -> Result<(), Failure> {
             client.show(&found["value"])
         }
         VariablesCommand::Set { name, value, secret: source, description } => {
+            if let Some(place) = source.as_deref().and_then(reference) {
+                let body = json!({"from": place, "description": description});
+                let answer = client.send_here("PUT", &path(&name), Some(&body))?;
+                return client.done(&answer, &format!("{name} is set"));
+            }
             let (value, hidden) = match (&value, &source) {
                 (_, Some(source)) => (Value::String(secret(source, false)?), true),
                 (Some(text), None) => {

@@ -187,6 +187,10 @@ fn secrets_are_read_from_elsewhere_and_never_shown() {
         assert!(!said.contains("hunter2") && said.len() > 10, "{said}");
     }
     assert!(asker.fails(&["variables", "get", "key"]).contains("is secret"));
+    asker.says(&["variables", "set", "home", "--secret", "env:HOME"]);
+    assert_eq!(asker.json(&["variables"])[0]["from"]["env"], "HOME");
+    let own = asker.fails(&["variables", "set", "x", "--secret", "env:KOBZA_SECRET_KEY"]);
+    assert!(own.contains("is the server's own"), "{own}");
     asker.says(&["variables", "delete", "key"]);
     asker.says(&["connections", "delete", "db"]);
     assert!(asker.fails(&["connections", "delete", "db"]).contains("there is no connection"));

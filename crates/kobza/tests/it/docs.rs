@@ -8,7 +8,8 @@ use crate::machine::{Folder, Server, text};
 
 /// Pages whose shell blocks are run from top to bottom, each page in a folder and with a server of
 /// its own.
-const RUN: [&str; 4] = ["get-started.md", "cli.md", "concepts.md", "triggers.md"];
+const RUN: [&str; 6] =
+    ["get-started.md", "cli.md", "api.md", "security.md", "concepts.md", "triggers.md"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
