@@ -275,6 +275,19 @@ def main() -> None:
                 times.append((time.perf_counter() - started) * 1000)
             note("three-step no-op run, HTTP call to answer", "kobza", "ms", times)
             server.stop()
+    if wanted("starts"):
+        with tempfile.TemporaryDirectory() as folder:
+            server = Server(folder)
+            server.call("POST", "/api/v1/workflows",
+                        "name: three\ntasks:\n  a: {noop: true}\n  b: {noop: true, needs: a}\n  c: {noop: true, needs: b}\n",
+                        "application/yaml")
+            load = [Path(KOBZA).with_name("kobza-bench"), "starts", f"127.0.0.1:{server.port}", "three", "5000", "64"]
+            rates = []
+            for _ in range(3):
+                output = subprocess.run(load, check=True, stdout=subprocess.PIPE, text=True).stdout
+                rates += json.loads(output)["values"]
+            note("three-step no-op runs over HTTP, 64 clients", "kobza", "runs/s", rates)
+            server.stop()
     if wanted("cron"):
         with tempfile.TemporaryDirectory() as folder:
             server = Server(folder)

@@ -52,7 +52,7 @@ OUTPUT_BYTES_DEFAULT = 4 << 20
 #: The interpreter adapts a function's code after eight calls.
 REHEARSALS = 12
 _LIMITS = {
-    "memory_bytes": resource.RLIMIT_AS,
+    "memory_bytes": resource.RLIMIT_DATA,
     "cpu_seconds": resource.RLIMIT_CPU,
     "file_bytes": resource.RLIMIT_FSIZE,
 }

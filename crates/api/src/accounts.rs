@@ -56,7 +56,7 @@ pub fn user_write(
     password: &str,
     roles: BTreeMap<String, Role>,
 ) -> Result<Write, ApiError> {
-    kobza_model::validate_name(name).map_err(|e| ApiError::bad(format!("name: {e}")))?;
+    kobza_model::validate_name(name).map_err(|e| ApiError::name("name", &e))?;
     if name.contains(':') {
         return Err(ApiError::bad("a person's name has no colon"));
     }
@@ -139,7 +139,7 @@ pub fn token_write(
     namespace: Option<String>,
     expires_at: Option<Timestamp>,
 ) -> Result<(String, TokenRow, Write), ApiError> {
-    kobza_model::validate_name(name).map_err(|e| ApiError::bad(format!("name: {e}")))?;
+    kobza_model::validate_name(name).map_err(|e| ApiError::name("name", &e))?;
     let (text, key) = new_token();
     let row = TokenRow {
         id: uuid::Uuid::now_v7().to_string(),

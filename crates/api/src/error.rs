@@ -75,15 +75,30 @@ impl ApiError {
     pub fn invalid(fields: Vec<Problem>) -> Self {
         let message = fields.first().map_or_else(
             || "the input is not valid".to_owned(),
-            |f| match (&f.file, f.line, f.column) {
-                (Some(file), Some(line), Some(column)) => {
-                    format!("{file}:{line}:{column}: {}: {}", f.path, f.message)
-                }
-                _ => format!("{}: {}", f.path, f.message),
+            |f| {
+                let place = match (&f.file, f.line, f.column) {
+                    (Some(file), Some(line), Some(column)) => format!("{file}:{line}:{column}: "),
+                    _ => String::new(),
+                };
+                let field = if f.path.is_empty() { String::new() } else { format!("{}: ", f.path) };
+                format!("{place}{field}{}", f.message)
             },
         );
         let hint = fields.first().and_then(|f| f.hint.clone());
         Self { status: StatusCode::UNPROCESSABLE_ENTITY, code: "invalid", message, hint, fields }
+    }
+
+    /// A field holds what cannot be a name.
+    #[must_use]
+    pub fn name(field: &str, error: &kobza_model::NameError) -> Self {
+        Self::invalid(vec![Problem {
+            path: field.to_owned(),
+            message: error.to_string(),
+            hint: Some("letters, digits, `-`, `_` and spaces within are fine".to_owned()),
+            file: None,
+            line: None,
+            column: None,
+        }])
     }
 
     #[must_use]

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::error::ApiError;
+use crate::error::{ApiError, Problem};
 
 /// Parts of the path.
 pub(crate) struct Path<T>(pub(crate) T);
@@ -122,7 +122,14 @@ impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for Given<T> 
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         let bytes = bytes(request, state).await?;
-        if bytes.is_empty() { Ok(Self(T::default())) } else { parsed(&bytes).map(Self) }
+        if bytes.is_empty() {
+            return Ok(Self(T::default()));
+        }
+        // A list would be taken field by field.
+        if bytes.trim_ascii_start().first() == Some(&b'[') {
+            return Err(ApiError::bad("the body must be a JSON object"));
+        }
+        parsed(&bytes).map(Self)
     }
 }
 
@@ -132,12 +139,39 @@ pub(crate) struct Source {
     pub(crate) text: Bytes,
 }
 
+impl Source {
+    /// What a definition of a request is called in messages.
+    pub(crate) fn file(json: bool) -> &'static str {
+        if json { "body.json" } else { "body.yaml" }
+    }
+}
+
+/// A definition that is not even read to its end: told as the parser would tell it.
+fn too_large(json: bool) -> ApiError {
+    ApiError::invalid(vec![Problem {
+        path: String::new(),
+        message: "has too many bytes; a definition has at most 16777216 (16 MiB)".to_owned(),
+        hint: Some("keep data in files of its own, and let tasks read them".to_owned()),
+        file: Some(Source::file(json).to_owned()),
+        line: Some(1),
+        column: Some(1),
+    }])
+}
+
 impl<S: Send + Sync> FromRequest<S> for Source {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         let json = is_json(request.headers());
-        Ok(Self { json, text: bytes(request, state).await? })
+        // Said before it is sent, so that nobody sends it.
+        let length = request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok());
+        if length.and_then(|l| l.parse::<usize>().ok()).is_some_and(|l| l > crate::MAX_BODY_BYTES) {
+            return Err(too_large(json));
+        }
+        let text = bytes(request, state).await.map_err(|error| {
+            if error.status == StatusCode::PAYLOAD_TOO_LARGE { too_large(json) } else { error }
+        })?;
+        Ok(Self { json, text })
     }
 }
 

@@ -62,7 +62,7 @@ async fn set(
     Path(name): Path<String>,
     Json(body): Json<Body>,
 ) -> Result<Json<Value>, ApiError> {
-    kobza_model::validate_name(&name).map_err(|e| ApiError::bad(format!("name: {e}")))?;
+    kobza_model::validate_name(&name).map_err(|e| ApiError::name("name", &e))?;
     let command = Command::SetLimit {
         name: name.clone(),
         capacity: body.capacity,

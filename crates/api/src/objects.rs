@@ -124,7 +124,7 @@ struct ConnectionBody {
 }
 
 fn name_ok(name: &str) -> Result<(), ApiError> {
-    kobza_model::validate_name(name).map_err(|e| ApiError::bad(format!("name: {e}")))
+    kobza_model::validate_name(name).map_err(|e| ApiError::name("name", &e))
 }
 
 async fn stored(

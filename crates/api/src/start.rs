@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::auth::Role::Operator;
-use crate::error::ApiError;
+use crate::error::{ApiError, Problem};
 use crate::extract::{Created, Given, Path, Query};
 use crate::state::ApiState;
 use crate::table::{Routes, Space};
@@ -19,6 +19,9 @@ use crate::workflows::{Place, no_workflow};
 pub(crate) fn routes() -> Routes {
     Routes::new().post("/workflows/{name}/runs", (Operator, Space::Query), "Start a run", start)
 }
+
+/// Longest note, and longest value of a label.
+const MAX_TEXT_BYTES: usize = 64 * 1024;
 
 /// What starts a run. All of it may be left out.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -60,10 +63,28 @@ async fn start(
     let stored = state
         .store
         .workflow(&namespace, &name, body.version.as_deref())?
-        .ok_or_else(|| no_workflow(&name))?;
+        .ok_or_else(|| no_workflow(&name));
+    let stored = match (stored, &body.version) {
+        (Err(_), Some(version)) if state.store.workflow(&namespace, &name, None)?.is_some() => {
+            let shown: String = version.chars().take(64).collect();
+            return Err(ApiError::not_found(format!("workflow {name:?} has no version {shown:?}"))
+                .hint("`GET /api/v1/workflows/{name}/versions` lists them"));
+        }
+        (stored, _) => stored?,
+    };
     let params = checked(&state, &stored.workflow, body.params.into())?;
     if let Some(key) = &body.key {
-        kobza_model::validate_name(key).map_err(|e| ApiError::bad(format!("key: {e}")))?;
+        kobza_model::validate_name(key).map_err(|e| ApiError::name("key", &e))?;
+    }
+    for (label, value) in body.labels.iter().flatten() {
+        // Other systems' labels have a `/` in their names; the rule is that of partitions.
+        kobza_model::validate_partition(label).map_err(|e| ApiError::name("labels", &e))?;
+        if value.len() > MAX_TEXT_BYTES {
+            return Err(too_long(&format!("labels.{label}"), value.len()));
+        }
+    }
+    if let Some(note) = body.note.as_ref().filter(|n| n.len() > MAX_TEXT_BYTES) {
+        return Err(too_long("note", note.len()));
     }
     let run = RunId(uuid::Uuid::now_v7());
     let mut start = Box::new(StartRun {
@@ -92,6 +113,17 @@ async fn start(
             .map_or(kobza_model::RunState::Queued, |r| r.state),
     };
     Ok(Created(Started { id: run, state: run_state }))
+}
+
+fn too_long(field: &str, bytes: usize) -> ApiError {
+    ApiError::invalid(vec![Problem {
+        path: field.to_owned(),
+        message: format!("has {bytes} bytes; at most {MAX_TEXT_BYTES} are kept"),
+        hint: None,
+        file: None,
+        line: None,
+        column: None,
+    }])
 }
 
 /// Parameters checked against the workflow's schema, defaults filled in.

@@ -96,10 +96,8 @@ async fn why(
             reasons.push(reason);
         }
         RunState::Queued => {
-            let mut reason = Reason::new(
-                "run_queue",
-                format!("its run waits: {} has its most active runs", run.workflow),
-            );
+            let text = engine.first().map_or("its run waits for others", String::as_str);
+            let mut reason = Reason::new("run_queue", text);
             reason.since = Some(run.created_at);
             reason.link = Some(("workflow", run.workflow.clone()));
             reasons.push(reason);
@@ -146,11 +144,7 @@ async fn why(
             reasons.push(reason);
         }
         TaskState::Deferred | TaskState::Rescheduled => {
-            let text = if task.state == TaskState::Deferred {
-                "it waits without holding a worker"
-            } else {
-                "it looks again at the given time"
-            };
+            let text = engine.first().map_or("it waits without holding a worker", String::as_str);
             let mut reason = Reason::new("defer", text);
             reason.until = due;
             reasons.push(reason);
@@ -162,7 +156,9 @@ async fn why(
             (reason.since, reason.until) = (task.started_at.or(task.ready_at), due);
             reasons.push(reason);
         }
-        TaskState::Running | TaskState::Cancelling => {}
+        TaskState::Running | TaskState::Cancelling => {
+            reasons.extend(engine.iter().map(|text| Reason::new("inside", text.clone())));
+        }
         _ => reasons.extend(ended(&state, &run, &task).await?),
     }
     let open = reasons.iter().find(|r| !r.met);

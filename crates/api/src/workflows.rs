@@ -342,7 +342,7 @@ async fn put(
     Query(asked): Query<PutAsked>,
     Source { json, text: body }: Source,
 ) -> Result<Created<StoredDefinition>, ApiError> {
-    let file = if json { "body.json" } else { "body.yaml" };
+    let file = Source::file(json);
     let catalog = state.catalog.clone();
     let source = body.clone();
     let parsed = tokio::task::spawn_blocking(move || catalog.parse(&source, file))
@@ -353,7 +353,7 @@ async fn put(
         .namespace
         .or_else(|| definition.namespace.clone())
         .unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
-    kobza_model::validate_name(&namespace).map_err(|e| ApiError::bad(format!("namespace: {e}")))?;
+    kobza_model::validate_name(&namespace).map_err(|e| ApiError::name("namespace", &e))?;
     let version = version_of(&definition.workflow)?;
     let name = definition.workflow.name.clone();
     let current = state.store.workflow(&namespace, &name, None)?;

@@ -2,9 +2,11 @@
 //!
 //! Each row prints what it did, how long it took and the rate. Rows are chosen by name on the
 //! command line; none means all. Processes and HTTP are measured from outside, by `bench/run.py`,
-//! which also uses `luigi` (see there) as its load.
+//! which also uses `luigi` and `starts` (see there) as its load.
 
+mod link;
 mod luigi;
+mod starts;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -203,6 +205,9 @@ fn main() -> anyhow::Result<()> {
     let chosen: Vec<String> = std::env::args().skip(1).collect();
     if chosen.first().is_some_and(|c| c == "luigi") {
         return luigi::run(&chosen[1..]);
+    }
+    if chosen.first().is_some_and(|c| c == "starts") {
+        return starts::run(&chosen[1..]);
     }
     let wanted = |name: &str| chosen.is_empty() || chosen.iter().any(|c| c == name);
     if wanted("latency") {

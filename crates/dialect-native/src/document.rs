@@ -13,6 +13,10 @@ use crate::diagnostic::{Diagnostic, shown};
 /// Largest definition accepted, in bytes. Real ones have kilobytes; this leaves room for generated
 /// ones and refuses what is no definition before it costs memory.
 pub const MAX_SOURCE_BYTES: usize = 16 << 20;
+/// Parts that aliases may repeat, in all.
+const MAX_REPLAYED: usize = 100_000;
+/// Longest key of a mapping: the limit of YAML itself.
+const MAX_KEY_CHARS: usize = 1024;
 
 /// Deepest nesting accepted.
 const MAX_DEPTH: usize = 64;
@@ -334,7 +338,7 @@ fn parse_here(source: &str, file: &str) -> Result<Located, Diagnostic> {
             max_total_scalar_bytes: MAX_SOURCE_BYTES,
         },
         alias_limits: serde_saphyr::alias_limits! {
-            max_total_replayed_events: 100_000,
+            max_total_replayed_events: MAX_REPLAYED,
             max_replay_stack_depth: 16,
         },
         duplicate_keys: serde_saphyr::DuplicateKeyPolicy::PassThrough,
@@ -344,7 +348,13 @@ fn parse_here(source: &str, file: &str) -> Result<Located, Diagnostic> {
     serde_saphyr::from_str_with_options::<Spanned<Tree>>(source, options).map(located).map_err(
         |error| {
             let (line, column) = error.location().map_or((1, 1), |l| place(&l));
-            let (message, hint) = explain(&error.without_snippet().to_string());
+            let (message, hint) = match long_key(source, line, column) {
+                Some(chars) => (
+                    format!("a key has at most {MAX_KEY_CHARS} characters; this one has {chars}"),
+                    Some("names have at most 500".to_owned()),
+                ),
+                None => explain(&error.without_snippet().to_string()),
+            };
             Diagnostic {
                 file: file.to_owned(),
                 line: line.max(1),
@@ -355,6 +365,17 @@ fn parse_here(source: &str, file: &str) -> Result<Located, Diagnostic> {
             }
         },
     )
+}
+
+/// The length of a key too long for YAML, when that is what the parser stumbled over: it says only
+/// that it expected something else.
+fn long_key(source: &str, line: u32, column: u32) -> Option<usize> {
+    let text = source.lines().nth(line.saturating_sub(1) as usize)?;
+    let before: String = text.chars().take(column as usize).collect();
+    let key = before.trim_end().trim_end_matches(':').trim_end();
+    let start = key.rfind(['{', ',', ' ']).map_or(0, |at| at + 1);
+    let chars = key[start..].trim_matches(['"', '\'']).chars().count();
+    (chars > MAX_KEY_CHARS).then_some(chars)
 }
 
 /// The parser's message without the place (which stands in front) and with a hint.
@@ -372,8 +393,12 @@ fn explain(text: &str) -> (String, Option<String>) {
         let hint = "write a number, or a text in quotes";
         return ("infinity and NaN are no numbers here".to_owned(), Some(hint.to_owned()));
     }
-    let hint = if lower.contains("budget") || lower.contains("replay") || lower.contains("alias") {
-        Some("the document nests or repeats too much; write it out, without aliases of aliases")
+    if lower.contains("replay") || lower.contains("alias") {
+        let message = format!("aliases repeat more than {MAX_REPLAYED} parts of the document");
+        return (message, Some("write it out, without aliases of aliases".to_owned()));
+    }
+    let hint = if lower.contains("budget") {
+        Some("the document nests or repeats too much; split it")
     } else if lower.contains("tab") {
         Some("indent with spaces")
     } else if lower.contains("mapping values") || lower.contains("did not find expected") {

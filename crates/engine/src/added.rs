@@ -34,6 +34,16 @@ pub(crate) struct Added {
     readers: BTreeMap<u32, Vec<u32>>,
 }
 
+/// Those that an added task still waits for.
+pub(crate) fn open_upstream(run: &Run, no: u32) -> Vec<u32> {
+    let Some(siblings) = run.added.get(&run.task(no).parent) else { return Vec::new() };
+    upstream(run, no)
+        .into_iter()
+        .filter_map(|name| siblings.by_name.get(name).copied())
+        .filter(|&other| other < no && !run.task(other).has(flag::SETTLED))
+        .collect()
+}
+
 impl Cx {
     /// Adds tasks on behalf of one that runs. Repeated names are those of a repeated report.
     pub(crate) fn add_to_task(&mut self, run: &mut Run, owner: u32, mut tasks: Vec<NewTask>) {

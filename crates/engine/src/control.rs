@@ -18,6 +18,10 @@ impl Engine {
         if self.runs.contains_key(&start.run) {
             return Err(Refusal::RunExists(start.run));
         }
+        if let Some(partition) = &start.partition {
+            kobza_model::validate_partition(partition)
+                .map_err(|e| Refusal::Invalid(format!("partition: {e}")))?;
+        }
         let plan = self.plan(&start)?;
         let id = start.run;
         let row = RunRow {

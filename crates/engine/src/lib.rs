@@ -30,6 +30,7 @@ mod tasks;
 pub mod transition;
 mod verdict;
 mod view;
+mod why;
 
 pub use action::{Action, Batch, KillReason, Launch, Question, QuestionKind, Reply};
 pub use command::{

@@ -65,6 +65,18 @@ pub struct LimitView {
     pub description: Option<String>,
 }
 
+/// What holds a task back at a limit.
+pub(crate) struct Blocked<'a> {
+    pub(crate) key: &'a LimitKey,
+    pub(crate) capacity: Option<u32>,
+    pub(crate) used: u32,
+    /// How much of it the task needs.
+    pub(crate) weight: u32,
+    pub(crate) holders: Vec<TaskId>,
+    /// Who must go first though the task itself would fit: the queue is strict.
+    pub(crate) before: Option<TaskId>,
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Limits {
     limits: BTreeMap<LimitKey, Limit>,
@@ -238,12 +250,20 @@ impl Limits {
         self.held.contains_key(&task)
     }
 
-    pub(crate) fn waits_at(&self, task: TaskId) -> Option<&LimitKey> {
-        self.waiting.get(&task).map(|w| &w.at)
-    }
-
-    pub(crate) fn holders(&self, key: &LimitKey) -> Vec<TaskId> {
-        self.limits.get(key).map(|l| l.holders.keys().copied().collect()).unwrap_or_default()
+    /// What holds a waiting task back.
+    pub(crate) fn blocked(&self, task: TaskId) -> Option<Blocked<'_>> {
+        let waiter = self.waiting.get(&task)?;
+        let limit = self.limits.get(&waiter.at)?;
+        let weight = waiter.wants.iter().find(|(key, _)| *key == waiter.at).map_or(0, |w| w.1);
+        let before = limit.waiters.range(..waiter.place).next_back().map(|(_, task)| *task);
+        Some(Blocked {
+            key: &waiter.at,
+            capacity: limit.capacity,
+            used: limit.used,
+            weight,
+            holders: limit.holders.keys().copied().collect(),
+            before: before.filter(|_| limit.strict && limit.fits(weight)),
+        })
     }
 
     pub(crate) fn rows(&self) -> Vec<LimitView> {

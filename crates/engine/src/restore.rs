@@ -2,16 +2,13 @@
 
 use std::sync::Arc;
 
-use kobza_model::{
-    EngineTime, Gate, HookOn, LimitRow, RunId, RunImage, RunState, TaskId, TaskState, Workflow,
-};
+use kobza_model::{EngineTime, HookOn, LimitRow, RunId, RunImage, RunState, TaskState, Workflow};
 
 use crate::action::{Action, KillReason, QuestionKind};
 use crate::added::{ADDED, is_current};
 use crate::command::Refusal;
 use crate::control::{new_run, recount};
 use crate::engine::{Cx, Engine, TimerKey, Work};
-use crate::gate_eval::settled;
 use crate::limits::LimitKey;
 use crate::memory::{NEVER, NONE, NodeState, Run, Scope, Task, UNKNOWN, flag};
 use crate::plan::Plan;
@@ -100,108 +97,6 @@ impl Engine {
         }
         launches
     }
-
-    /// What a task waits for, exactly. Empty if it waits for nothing (it runs or has ended).
-    pub fn why(&self, id: TaskId) -> Result<Vec<String>, Refusal> {
-        let run = self.runs.get(&id.run).ok_or(Refusal::NoRun(id.run))?;
-        if !run.tasks.has(id.task.0) {
-            return Err(Refusal::NoTask(id));
-        }
-        Ok(why(&self.cx, run, id))
-    }
-}
-
-fn why(cx: &Cx, run: &Run, id: TaskId) -> Vec<String> {
-    let task = run.task(id.task.0);
-    let mut reasons = Vec::new();
-    if run.row.state == RunState::Paused {
-        reasons.push("its run is paused".to_owned());
-    }
-    match task.state {
-        TaskState::Pending if task.has(flag::ASKED) => {
-            let waits = task.more.as_ref().and_then(|more| more.message.clone());
-            reasons.push(waits.unwrap_or_else(|| {
-                "its guard's question is open: the condition or the length of its map is being \
-                 computed"
-                    .to_owned()
-            }));
-        }
-        TaskState::Pending if task.node != NONE => {
-            let scope = run.scope(task.scope);
-            let plan = run.plan.graph_plan(scope.template);
-            let graph = run.plan.node(scope.template, task.node);
-            let mut open: Vec<String> = Vec::new();
-            let upstream: Vec<u32> = match &graph.gate {
-                Gate::Logical(_) => plan.logical[task.node as usize].clone(),
-                Gate::Counting(_) => graph.edges.iter().map(|e| e.upstream.0).collect(),
-            };
-            for up in upstream {
-                if !settled(run, task.scope, up) {
-                    let head = run.task(run.head(task.scope, up));
-                    let state = &scope.nodes[up as usize];
-                    let progress = if state.length != UNKNOWN {
-                        format!(", {} of {} done", state.settled(), state.length)
-                    } else {
-                        String::new()
-                    };
-                    open.push(format!("{} ({}{progress})", run.task_name(head), head.state));
-                }
-            }
-            if !open.is_empty() {
-                reasons.push(format!("upstream: {}", open.join(", ")));
-            }
-        }
-        TaskState::Ready => match cx.limits.waits_at(id) {
-            Some(key) => {
-                let holders = cx.limits.holders(key);
-                let shown: Vec<String> = holders.iter().take(10).map(ToString::to_string).collect();
-                let more = holders.len().saturating_sub(shown.len());
-                let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
-                if cx.limits.exists(key) {
-                    reasons.push(format!("limit {key}, held by {}{rest}", shown.join(", ")));
-                } else {
-                    reasons.push(format!("limit {key}, which is not defined"));
-                }
-            }
-            None if run.row.state == RunState::Paused => {}
-            None => reasons.push("about to start".to_owned()),
-        },
-        TaskState::Queued => {
-            reasons.push("handed to an executor, which has not started it yet".to_owned())
-        }
-        TaskState::RetryWait if task.has(flag::ASKED) => {
-            reasons.push("whether to retry is being decided".to_owned())
-        }
-        TaskState::RetryWait => reasons.push(format!(
-            "attempt {} follows {}",
-            task.attempt + 1,
-            in_seconds(cx, task.due)
-        )),
-        TaskState::Deferred => {
-            reasons.push(format!("deferred; wakes {}", in_seconds(cx, task.due)))
-        }
-        TaskState::Rescheduled => reasons.push(format!("next poke {}", in_seconds(cx, task.due))),
-        TaskState::Suspended if task.due == NEVER => {
-            reasons.push("waits for a person or a call to resume it".to_owned())
-        }
-        TaskState::Suspended => {
-            reasons.push(format!("suspended; goes on by itself {}", in_seconds(cx, task.due)))
-        }
-        TaskState::Cancelling => reasons.push("its body is being killed".to_owned()),
-        s if s.is_finished() && !task.has(flag::SETTLED) => {
-            reasons.push("its hooks still run".to_owned())
-        }
-        _ => {}
-    }
-    reasons
-}
-
-fn in_seconds(cx: &Cx, due: i64) -> String {
-    if due == NEVER {
-        return "when it is told to".to_owned();
-    }
-    let left = (due - cx.now.engine.0).max(0) as f64 / 1e6;
-    format!("in {left:.1} s")
 }
 
 fn rebuild(

@@ -42,6 +42,9 @@ struct Carry {
     /// The attempt's time-out.
     #[serde(default)]
     deadline: Option<EngineTime>,
+    /// For what, in words for people who ask why it waits.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    waits_for: String,
 }
 
 #[derive(Debug, PartialEq)]
@@ -165,6 +168,12 @@ fn step(
         carry.deadline = timeout_ms.map(|ms| now.engine.after_millis(ms));
         carry.over = asked.for_ms.map(|ms| now.engine.after_millis(ms));
     }
+    carry.waits_for = match (&asked.file, &asked.until, &asked.event) {
+        (Some(path), _, _) => format!("the file {}", path.display()),
+        (None, Some(until), _) => until.clone(),
+        (None, None, Some(event)) => format!("the event {event}"),
+        (None, None, None) => String::new(),
+    };
     let (until, poll) = if let Some(path) = &asked.file {
         match there(path) {
             Ok(true) => return (Step::Over, Json::Null),

@@ -210,6 +210,18 @@ fn memory_and_cpu_limits() {
     assert_eq!(finished.outcome, Outcome::Failed, "{}", world.log_text(launch(1)));
     assert!(!world.log_text(launch(1)).contains("got"));
     assert!(finished.message.contains("limit of 104857600 bytes"), "{}", finished.message);
+    // Each process is within the limit, the tree is not.
+    let mut spec = shell(
+        "for i in 1 2 3 4; do (x=$(head -c 40000000 /dev/zero | tr '\\0' x); sleep 60) & done; wait",
+    );
+    spec.memory_bytes = Some(120 << 20);
+    let finished = server.run(launch(3), spec);
+    assert_eq!((finished.outcome, finished.cause), (Outcome::Failed, Cause::Limit));
+    assert!(
+        finished.message.contains("over its limit of 125829120 bytes of memory"),
+        "{}",
+        finished.message
+    );
     let mut spec = shell("while :; do :; done");
     spec.cpu_seconds = Some(1);
     let finished = server.run(launch(2), spec);

@@ -206,14 +206,16 @@ pub(crate) fn why(args: WhyArgs) -> Result<(), Failure> {
     let store = open(&args.look.folder()?)?;
     let task = find(&store, &args.task, args.index)?;
     let id = TaskId { run: task.run, task: task.task };
-    let reasons = if task.state.is_finished() {
-        match &task.message {
-            Some(message) => vec![format!("{} ({}): {message}", task.state, task.cause)],
-            None => vec![format!("{} ({})", task.state, task.cause)],
-        }
-    } else {
-        waiting(&store, id)?
-    };
+    let mut reasons = Vec::new();
+    if task.state.is_finished() {
+        let cause = match task.cause {
+            kobza_model::Cause::None => String::new(),
+            cause => format!(" ({cause})"),
+        };
+        let message = task.message.as_ref().map_or(String::new(), |m| format!(": {m}"));
+        reasons.push(format!("{}{cause}{message}", task.state));
+    }
+    reasons.extend(waiting(&store, id)?);
     if args.look.remote.output == Output::Json {
         crate::out::show!(
             "{}",
@@ -230,14 +232,18 @@ pub(crate) fn why(args: WhyArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The engine's own answer, over all live runs as the store has them.
+/// The engine's own answer, over its run and all live ones as the store has them.
 fn waiting(store: &SqliteStore, id: TaskId) -> Result<Vec<String>, Failure> {
     use kobza_store::Store as _;
     let mut engine = kobza_engine::Engine::new(kobza_engine::EngineOptions::default());
     engine.restore_limits(store.limits()?);
     let now =
         kobza_model::Now { wall: kobza_runtime::wall_now(), engine: store.fence()?.engine_time };
-    for image in store.active_runs()? {
+    let mut images = store.active_runs()?;
+    if images.iter().all(|image| image.run.run != id.run) {
+        images.extend(store.run_image(id.run)?);
+    }
+    for image in images {
         let version = image.run.version.clone();
         if let Some(stored) =
             store.workflow(&image.run.namespace, &image.run.workflow, Some(&version))?

@@ -15,6 +15,7 @@ mod failure;
 mod look;
 mod luigi;
 mod out;
+mod progress;
 mod run;
 mod server;
 mod standby;

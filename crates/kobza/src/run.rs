@@ -1,11 +1,8 @@
 //! `kobza run`: a whole Kobza for one run, in a folder of its own.
 
-use std::collections::BTreeMap;
-use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
 use kobza_api::Catalog as _;
 use kobza_engine::{Command, StartRun, StopMode};
@@ -20,11 +17,9 @@ use crate::check;
 use crate::cli::{Output, RunArgs};
 use crate::compose::{Dialects, Host, HostOptions};
 use crate::failure::Failure;
+use crate::progress::Progress;
 
 const NAMESPACE: &str = "default";
-
-/// How often a terminal's progress line is drawn anew.
-const REDRAW: Duration = Duration::from_millis(100);
 
 /// `name=value` pairs over a JSON object.
 fn params(args: &RunArgs) -> Result<Json, Failure> {
@@ -91,6 +86,7 @@ pub(crate) fn run(args: RunArgs) -> Result<(), Failure> {
         images: BTreeMap::new(),
         values_from_environment: true,
     })?;
+    let asked = Asked { params, interval, partition: args.partition };
     let events = host.handle.follow();
     let commands = definition
         .limits
@@ -113,7 +109,7 @@ pub(crate) fn run(args: RunArgs) -> Result<(), Failure> {
     });
     host.handle.submit_blocking(Submission { commands, writes })?;
     let interrupted =
-        if args.new { None } else { interrupted(&host, &workflow.name, &version, &params)? };
+        if args.new { None } else { interrupted(&host, &workflow.name, &version, &asked)? };
     let text = args.place.output == Output::Text;
     let run = match interrupted {
         Some(run) => {
@@ -127,11 +123,11 @@ pub(crate) fn run(args: RunArgs) -> Result<(), Failure> {
                 namespace: NAMESPACE.to_owned(),
                 workflow: workflow.clone(),
                 version,
-                params,
+                params: asked.params,
                 key: None,
                 trigger: "manual".to_owned(),
-                interval,
-                partition: args.partition.clone(),
+                interval: asked.interval,
+                partition: asked.partition,
                 labels: Json::Null,
                 parent: None,
                 priority: 0,
@@ -154,12 +150,27 @@ fn say(text: &str) {
     crate::out::tell!("{text}");
 }
 
-/// A run of the same version with the same parameters that was cut off.
+/// What a run is asked to be, beside its workflow.
+struct Asked {
+    params: Json,
+    interval: Option<(Timestamp, Timestamp)>,
+    partition: Option<String>,
+}
+
+impl Asked {
+    fn is(&self, run: &RunRow) -> bool {
+        run.params == self.params
+            && run.interval_start.zip(run.interval_end) == self.interval
+            && run.partition == self.partition
+    }
+}
+
+/// A run of the same version, asked for in the same words, that was cut off.
 fn interrupted(
     host: &Host,
     workflow: &str,
     version: &str,
-    params: &Json,
+    asked: &Asked,
 ) -> Result<Option<RunId>, Failure> {
     let filter = RunFilter {
         namespaces: vec![NAMESPACE.to_owned()],
@@ -168,7 +179,7 @@ fn interrupted(
         ..RunFilter::default()
     };
     let page = host.store.list_runs(&filter, None, 100)?;
-    Ok(page.items.into_iter().find(|r| r.version == version && r.params == *params).map(|r| r.run))
+    Ok(page.items.into_iter().find(|r| r.version == version && asked.is(r)).map(|r| r.run))
 }
 
 /// The first Ctrl-C cancels the run and waits for its tasks; the second leaves them to the shim.
@@ -204,6 +215,7 @@ fn follow(
     text: bool,
 ) -> Result<RunRow, Failure> {
     let mut progress = Progress::new(text);
+    let waiter = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     loop {
         // The store is asked at the start and after lost events; events say when to look again.
         let row = host.store.get_run(run)?.ok_or_else(|| Failure::new("the run is gone"))?;
@@ -212,7 +224,17 @@ fn follow(
             return Ok(row);
         }
         loop {
-            match events.blocking_recv() {
+            let received = match progress.redraw_in() {
+                Some(pause) => {
+                    waiter.block_on(async { tokio::time::timeout(pause, events.recv()).await })
+                }
+                None => Ok(waiter.block_on(events.recv())),
+            };
+            let Ok(received) = received else {
+                progress.draw();
+                continue;
+            };
+            match received {
                 Ok(committed) => {
                     let mut ended = false;
                     for event in committed.events.iter().filter(|e| e.run == Some(run)) {
@@ -241,98 +263,6 @@ fn follow(
             }
         }
     }
-}
-
-/// Lines as tasks end, and on a terminal one line that says what runs.
-struct Progress {
-    text: bool,
-    terminal: bool,
-    counts: BTreeMap<TaskState, i64>,
-    states: BTreeMap<TaskId, TaskState>,
-    printed: u32,
-    drawn: std::time::Instant,
-    width: usize,
-}
-
-/// Lines for tasks; beyond it only the sums are told (a map may have a million).
-const MAX_LINES: u32 = 1000;
-
-impl Progress {
-    fn new(text: bool) -> Self {
-        Self {
-            text,
-            terminal: text && std::io::stderr().is_terminal(),
-            counts: BTreeMap::new(),
-            states: BTreeMap::new(),
-            printed: 0,
-            drawn: std::time::Instant::now(),
-            width: 0,
-        }
-    }
-
-    fn task(&mut self, host: &Host, id: TaskId, state: TaskState) -> Result<(), Failure> {
-        if id.task.0 == 0 || !self.text {
-            return Ok(());
-        }
-        if let Some(old) = self.states.insert(id, state) {
-            *self.counts.entry(old).or_default() -= 1;
-        }
-        *self.counts.entry(state).or_default() += 1;
-        if state.is_finished() {
-            self.states.remove(&id);
-            if self.printed < MAX_LINES
-                && let Some(row) = host.store.get_task(id)?
-                && !row.summary
-            {
-                self.printed += 1;
-                self.line(&describe(&row));
-                if self.printed == MAX_LINES {
-                    self.line("(further tasks are counted, not listed)");
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn line(&mut self, text: &str) {
-        self.wipe();
-        say(text);
-    }
-
-    fn wipe(&mut self) {
-        if self.terminal && self.width > 0 {
-            eprint_flush(&format!("\r{}\r", " ".repeat(self.width)));
-            self.width = 0;
-        }
-    }
-
-    fn draw(&mut self) {
-        if !self.terminal || self.drawn.elapsed() < REDRAW {
-            return;
-        }
-        self.drawn = std::time::Instant::now();
-        let parts: Vec<String> = self
-            .counts
-            .iter()
-            .filter(|(_, n)| **n > 0)
-            .map(|(state, n)| format!("{n} {state}"))
-            .collect();
-        let text = parts.join(", ");
-        let pad = self.width.saturating_sub(text.len());
-        eprint_flush(&format!("\r{text}{}", " ".repeat(pad)));
-        self.width = text.len();
-    }
-
-    fn end(&mut self) {
-        self.wipe();
-    }
-}
-
-fn eprint_flush(text: &str) {
-    use std::io::Write as _;
-    let mut terminal = std::io::stderr();
-    // A terminal that went away needs no progress.
-    let _gone = terminal.write_all(text.as_bytes()).and_then(|()| terminal.flush());
 }
 
 /// `extract[3] succeeded in 1.2 s`, with the reason when it did not.

@@ -18,7 +18,7 @@ pub use gate::{
     Quantifier, Term, Tree,
 };
 pub use ids::{LaunchId, NodeNo, ParseIdError, RunId, ScopeNo, TaskId, TaskNo, TemplateNo};
-pub use names::{MAX_NAME_CHARS, NameError, validate_asset, validate_name};
+pub use names::{MAX_NAME_CHARS, NameError, validate_asset, validate_name, validate_partition};
 pub use record::{
     Event, EventKind, ExpansionRow, LimitRow, MachineRow, OutputRow, RunImage, RunRow, ScopeRow,
     TaskRow,

@@ -32,6 +32,17 @@ pub fn validate_asset(name: &str) -> Result<(), NameError> {
     validate(name, |c| c == '\\')
 }
 
+/// Checks the key of a partition, in which `/` and `|` may separate dimensions.
+pub fn validate_partition(key: &str) -> Result<(), NameError> {
+    validate(key, |_| false)
+}
+
+/// Characters that nobody sees, and that make a name look like another or break a line.
+fn invisible(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+}
+
 fn validate(name: &str, refused: impl Fn(char) -> bool) -> Result<(), NameError> {
     if name.is_empty() {
         return Err(NameError::Empty);
@@ -40,7 +51,7 @@ fn validate(name: &str, refused: impl Fn(char) -> bool) -> Result<(), NameError>
     if chars > MAX_NAME_CHARS {
         return Err(NameError::TooLong(chars));
     }
-    if let Some(c) = name.chars().find(|&c| c.is_control() || refused(c)) {
+    if let Some(c) = name.chars().find(|&c| invisible(c) || refused(c)) {
         return Err(NameError::Character(c));
     }
     if name.contains("..") {
@@ -62,8 +73,14 @@ mod tests {
             assert_eq!(validate_name(good), Ok(()), "{good}");
         }
         let long = "n".repeat(10_000);
-        for bad in ["", "a/b", "a\\b", "..", "a..b", ".", "a\0b", "a\nb", " a", "a ", &long] {
+        for bad in
+            ["", "a/b", "a\\b", "..", "a..b", ".", "a\0b", "a\nb", " a", "a ", "\u{202e}a", &long]
+        {
             assert!(validate_name(bad).is_err(), "{bad:?}");
+        }
+        assert_eq!(validate_partition("2013-01-01|eu/west"), Ok(()));
+        for bad in ["", "..", "a\0b", "a\nb", &long] {
+            assert!(validate_partition(bad).is_err(), "{bad:?}");
         }
         assert_eq!(validate_asset("warehouse/orders"), Ok(()));
         for bad in ["/etc", "a/../b", "a/", "a\\b"] {

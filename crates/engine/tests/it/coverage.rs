@@ -86,6 +86,8 @@ fn all_scenarios() {
     crate::why::every_wait_has_its_answer();
     crate::why::open_questions_and_slots();
     crate::why::a_timed_suspension_says_when_it_goes_on();
+    crate::why::what_an_instance_and_a_group_wait_for();
+    crate::why::who_comes_first_and_what_never_fits();
     crate::basic::chain_of_no_ops_ends_in_one_go();
     crate::basic::failure_travels_down_and_the_run_fails();
     crate::basic::retries_then_succeeds();

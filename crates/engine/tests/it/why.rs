@@ -41,7 +41,7 @@ pub(crate) fn every_wait_has_its_answer() {
     assert_eq!(bench.why("z"), ["upstream: a (running), m (running, 1 of 3 done)"]);
     assert_eq!(bench.why("l"), ["upstream: a (running)"]);
     let holder = bench.id("holder");
-    assert_eq!(bench.why("waiter"), [format!("limit pool, held by {holder}")]);
+    assert_eq!(bench.why("waiter"), [format!("limit pool, held by holder ({holder})")]);
     bench.ends("a", Outcome::Failed);
     assert_eq!(bench.why("a"), ["attempt 2 follows in 2.5 s"]);
     bench.now.engine = bench.now.engine.after_millis(1_000);
@@ -60,8 +60,11 @@ pub(crate) fn every_wait_has_its_answer() {
     bench.after(60_000);
     let id = bench.launch_of("a");
     let until = bench.now.engine.after_millis(30_000);
-    bench.report(id, ReportBody::Rescheduled { until, carry: Json::Null });
-    assert_eq!(bench.why("a"), ["next poke in 30.0 s"]);
+    bench.report(
+        id,
+        ReportBody::Rescheduled { until, carry: serde_json::json!({"waits_for": "/in/x"}) },
+    );
+    assert_eq!(bench.why("a"), ["rescheduled, waits for /in/x; looks again in 30.0 s"]);
     bench.after(30_000);
     let id = bench.launch_of("a");
     bench.report(id, ReportBody::Suspended { carry: Json::Null });
@@ -87,7 +90,7 @@ pub(crate) fn open_questions_and_slots() {
         kobza_engine::EngineOptions { slots: 1, ..kobza_engine::EngineOptions::default() },
     );
     let a = bench.id("a");
-    assert_eq!(bench.why("b"), [format!("limit worker slots, held by {a}")]);
+    assert_eq!(bench.why("b"), [format!("limit worker slots, held by a ({a})")]);
     bench.go();
     // A question that nobody has answered yet.
     let mut nodes = vec![Node { guard: true, ..node("g") }];
@@ -137,4 +140,57 @@ pub(crate) fn a_timed_suspension_says_when_it_goes_on() {
     });
     bench.start(definition, 2);
     assert_eq!(bench.why("w"), ["suspended; goes on by itself in 1.5 s"]);
+}
+
+#[test]
+pub(crate) fn what_an_instance_and_a_group_wait_for() {
+    let nodes = vec![
+        Node { expansion: mapped(3), ..node("m") },
+        Node {
+            expansion: Some(Expansion {
+                at: ExpansionAt::Upstream(vec![]),
+                by: ExpansionBy::Like(NodeNo(0)),
+                ..mapped(3).unwrap()
+            }),
+            edges: vec![Edge { instances: Instances::Aligned, ..Edge::on(NodeNo(0)) }],
+            ..node("follows")
+        },
+    ];
+    let mut bench = Bench::new(workflow(nodes, vec![]));
+    bench.ends("m[1]", Outcome::Succeeded);
+    assert_eq!(bench.why("m"), ["its instances: 1 of 3 have ended"]);
+    assert_eq!(bench.why("follows[2]"), ["upstream: m[2] (queued)"]);
+    bench.ends("m[2]", Outcome::Failed);
+    assert_eq!(bench.why("follows[2]"), ["upstream: m[2] (failed)"], "what its gate saw");
+}
+
+#[test]
+pub(crate) fn who_comes_first_and_what_never_fits() {
+    let uses = |weight| vec![LimitUse { limit: "pool".to_owned(), weight, while_waiting: false }];
+    let nodes = vec![
+        Node { limits: uses(2), ..node("holder") },
+        Node { limits: uses(2), ..node("first") },
+        Node { limits: uses(1), ..node("second") },
+        Node { limits: uses(4), ..node("never") },
+    ];
+    let mut bench = Bench::new(workflow(vec![node("idle")], vec![]));
+    bench.go();
+    bench.limit("pool", 3, true);
+    bench.start(workflow(nodes, vec![]), 2);
+    let (holder, first) = (bench.id("holder"), bench.id("first"));
+    let held = format!("limit pool, held by holder ({holder})");
+    assert_eq!(bench.why("first"), [format!("{held}, of which it needs 2 and 1 are free")]);
+    assert_eq!(bench.why("second"), [format!("{held}, where first ({first}) comes first")]);
+    assert_eq!(bench.why("never"), [format!("{held}, of which it needs 4 and there are 3")]);
+}
+
+#[test]
+pub(crate) fn a_run_in_its_queue() {
+    let mut definition = workflow(vec![node("a")], vec![]);
+    definition.max_active_runs = Some(1);
+    let mut bench = Bench::new(definition.clone());
+    bench.start(definition.clone(), 2);
+    let waits = TaskId { run: bench.run, task: TaskNo(1) };
+    let text = format!("its run waits: 1 runs of {} are active, at most 1 may be", definition.name);
+    assert_eq!(bench.engine.why(waits).unwrap(), [text]);
 }

@@ -1,5 +1,5 @@
 //! Memory limits of whole trees through cgroup v2, where the shim may make groups. Elsewhere the
-//! limit is one of address space for each process (`RLIMIT_AS`).
+//! shim itself looks after it (`memory.rs`).
 
 use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};

@@ -131,7 +131,7 @@ impl Shim {
     }
 
     /// The roots of all that a task consists of.
-    fn roots(&self, serial: u64) -> Vec<i32> {
+    pub(super) fn roots(&self, serial: u64) -> Vec<i32> {
         let mut roots = self.leftovers(serial);
         roots.extend(self.tasks.get(&serial).filter(|t| t.exit.is_none()).map(|t| t.pid));
         roots
@@ -161,6 +161,15 @@ impl Shim {
             }
         }
         self.set_step(serial, Step::Asked, Instant::now().checked_add(grace));
+    }
+
+    /// Ends a task at once: what it does with the time it would get is the very harm.
+    pub(super) fn end_now(&mut self, serial: u64, end: End) {
+        let Some(task) = self.tasks.get_mut(&serial) else { return };
+        if task.end.is_none() {
+            task.end = Some(end);
+        }
+        self.force(serial);
     }
 
     pub(super) fn force(&mut self, serial: u64) {

@@ -73,6 +73,8 @@ pub(super) struct Shim {
     forgotten_set: HashSet<LaunchId>,
     serial: u64,
     flush_partial_at: Option<Instant>,
+    /// When the memory of limited trees is looked at next.
+    pub(super) memory_due: Option<Instant>,
     idle_since: Option<Instant>,
     exit_when_idle: bool,
     ending: bool,
@@ -119,6 +121,7 @@ impl Shim {
             forgotten_set: HashSet::new(),
             serial: FIRST_TASK,
             flush_partial_at: None,
+            memory_due: None,
             idle_since: None,
             exit_when_idle: false,
             ending: false,
@@ -146,6 +149,7 @@ impl Shim {
                 self.on_event(event);
             }
             self.fire_deadlines(Instant::now());
+            self.look_at_memory(Instant::now());
             self.start_waiting();
             self.poll_warm();
             self.sweep_later();
@@ -195,7 +199,7 @@ impl Shim {
         let now = Instant::now();
         let mut until = self.deadlines.first().map(|(at, _)| *at);
         let mut sooner = |at: Instant| until = Some(until.map_or(at, |until| until.min(at)));
-        if let Some(at) = self.flush_partial_at {
+        for at in [self.flush_partial_at, self.memory_due].into_iter().flatten() {
             sooner(at);
         }
         while let Some(&(at, serial)) = self.beginnings.front() {
@@ -490,6 +494,7 @@ impl Shim {
         };
         self.known.insert(launch, serial);
         self.tasks.insert(serial, task);
+        self.watch_memory_of(serial);
         serial
     }
 

@@ -10,6 +10,7 @@ mod client;
 mod ending;
 mod host;
 mod loop_state;
+mod memory;
 mod output;
 mod spawn;
 mod spool;

@@ -422,13 +422,13 @@ fn restrict(
         ),
         None => None,
     };
-    let address_space = spec.memory_bytes.filter(|_| entrance.is_none());
+    let data = spec.memory_bytes.filter(|_| entrance.is_none());
     let cpu = spec.cpu_seconds;
     let identity = owner.map(|o| {
         let groups: Vec<nix::libc::gid_t> = o.groups.iter().map(|g| g.as_raw()).collect();
         (o.uid.as_raw(), o.gid.as_raw(), groups)
     });
-    if entrance.is_none() && address_space.is_none() && cpu.is_none() && identity.is_none() {
+    if entrance.is_none() && data.is_none() && cpu.is_none() && identity.is_none() {
         return Ok(());
     }
     let before_exec = move || {
@@ -446,9 +446,9 @@ fn restrict(
             {
                 return Err(io::Error::last_os_error());
             }
-            if let Some(bytes) = address_space {
+            if let Some(bytes) = data {
                 let limit = limit(bytes, bytes);
-                check(nix::libc::setrlimit(nix::libc::RLIMIT_AS, &raw const limit))?;
+                check(nix::libc::setrlimit(nix::libc::RLIMIT_DATA, &raw const limit))?;
             }
             if let Some(seconds) = cpu {
                 // The soft limit's signal can be caught; one second later nothing helps.

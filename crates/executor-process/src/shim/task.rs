@@ -32,6 +32,8 @@ pub(super) enum End {
     TimedOut(u64),
     /// The server says it took too long.
     TimedOutByServer,
+    /// Its tree uses more memory than it may, in bytes.
+    OverMemory { limit: u64, used: u64 },
     /// The shim was told to end.
     Shutdown,
 }
@@ -190,7 +192,7 @@ impl Task {
                 message = line;
             }
         } else {
-            message += &self.address_space();
+            message += &self.within_memory();
         }
         finished.message = Some(message);
     }
@@ -208,18 +210,23 @@ impl Task {
                 format!("killed by {name}: it used its limit of {seconds} s of CPU time")
             }
             (nix::libc::SIGKILL, None) => format!("killed by {name} (out of memory?)"),
-            _ => format!("killed by {name}{}", self.address_space()),
+            _ => format!("killed by {name}{}", self.within_memory()),
         });
     }
 
-    /// How a process ends that cannot get more address space is its own affair: a hint.
-    fn address_space(&self) -> String {
+    /// How a process ends that gets no more memory is its own affair: a hint.
+    fn within_memory(&self) -> String {
         match self.spec.memory_bytes {
             Some(bytes) if self.cgroup.is_none() => {
-                format!(" (with a limit of {bytes} bytes of address space)")
+                format!(" (with a limit of {bytes} bytes of memory)")
             }
             _ => String::new(),
         }
+    }
+
+    /// The limit, in bytes, that no control group holds.
+    pub(super) fn watched_memory(&self) -> Option<u64> {
+        self.spec.memory_bytes.filter(|_| self.cgroup.is_none())
     }
 
     fn out_of_memory(&self) -> bool {
@@ -270,6 +277,11 @@ pub(super) fn ended(end: End) -> (Outcome, Cause, Option<String>) {
             (Outcome::Failed, Cause::Timeout, Some(format!("timed out after {seconds} s")))
         }
         End::TimedOutByServer => (Outcome::Failed, Cause::Timeout, Some("timed out".into())),
+        End::OverMemory { limit, used } => (
+            Outcome::Failed,
+            Cause::Limit,
+            Some(format!("killed: over its limit of {limit} bytes of memory, with {used}")),
+        ),
         End::Shutdown => (
             Outcome::Failed,
             Cause::Infrastructure,

@@ -44,6 +44,25 @@ fn an_interrupted_local_run_goes_on() {
 }
 
 #[test]
+fn another_partition_is_another_run() {
+    let folder = Folder::new();
+    folder.write("slow.yaml", slow(&folder));
+    let mut run = folder.start(&["run", "slow.yaml", "--partition", "one"]);
+    until("the slow task runs", || lines(&folder).len() == 2);
+    run.kill().unwrap();
+    run.wait().unwrap();
+    folder.write("go", "");
+    for (partition, resumed) in [("other", false), ("one", true)] {
+        let output = folder.kobza(&["run", "slow.yaml", "--partition", partition]);
+        assert!(output.status.success(), "{output:?}");
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        // It may have ended beside the other one.
+        assert!(resumed || !told.contains("taking up"), "{told}");
+    }
+    assert!(folder.json(&["runs", "-o", "json"]).as_array().unwrap().len() >= 2);
+}
+
+#[test]
 fn a_killed_server_takes_up_what_runs() {
     let folder = Folder::new();
     let server = Server::start(&folder);

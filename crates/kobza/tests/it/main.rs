@@ -22,3 +22,4 @@ mod server;
 mod settings;
 mod standby;
 mod task_token;
+mod unknown_commit;
