@@ -1,5 +1,6 @@
 //! `kobza run`: a whole Kobza for one run, in a folder of its own.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
