@@ -65,7 +65,15 @@ MORE = [
     "example_asset_with_watchers",
 ]
 #: Tasks that return something else each time: folders, times, random choices.
-CHANGING = {"run_this_last", "also_run_this", "runme_0", "runme_1", "runme_2", "show_dag_folder_stats"}
+CHANGING = {
+    "run_this_last",
+    "also_run_this",
+    "runme_0",
+    "runme_1",
+    "runme_2",
+    "show_dag_folder_stats",
+    "describe_dag_folder",
+}
 
 
 def free_port() -> int:

@@ -182,6 +182,8 @@ impl ParseHost {
             .args(["-c", PROGRAM])
             .arg(&self.packages)
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            // Sets come in the same order each time: an unchanged DAG is no new version.
+            .env("PYTHONHASHSEED", "0")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

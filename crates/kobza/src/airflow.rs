@@ -65,6 +65,15 @@ pub(crate) struct DagFolder {
     first: bool,
 }
 
+/// What a file's DAGs come to.
+#[derive(Default)]
+struct Fresh {
+    submission: Submission,
+    stored: Vec<Stored>,
+    /// DAGs that are new and begin paused.
+    paused: Vec<String>,
+}
+
 enum LookError {
     Environment(ParseError),
     Submit(SubmitError),
@@ -325,8 +334,8 @@ impl DagFolder {
         let rel = self.rel(path);
         let text = std::fs::read_to_string(path).unwrap_or_default();
         let before = self.files.remove(path).unwrap_or_default();
-        let mut submission = Submission::default();
-        let (mut dags, mut stored) = (BTreeSet::new(), Vec::new());
+        let mut fresh = Fresh::default();
+        let mut dags = BTreeSet::new();
         let mut problems: Vec<(Problem, Option<String>)> = Vec::new();
         for (file, trace) in &parsed.import_errors {
             problems.push((problem_of(file, trace), Some(trace.clone())));
@@ -353,7 +362,15 @@ impl DagFolder {
                     for warning in &compiled.warnings {
                         tracing::warn!(dag = dag_id, "{warning}");
                     }
-                    self.put(compiled, &dag_id, serialised, &text, &mut submission, &mut stored)?;
+                    self.put(
+                        compiled,
+                        &dag_id,
+                        serialised,
+                        &text,
+                        &mut submission,
+                        &mut stored,
+                        &mut paused,
+                    )?;
                     dags.insert(dag_id);
                 }
                 Err(error) => problems.push((wrong(format!("{dag_id}: {error}"), None), None)),
@@ -361,7 +378,7 @@ impl DagFolder {
         }
         if problems.is_empty() {
             for removed in before.dags.difference(&dags) {
-                submission.writes.push(self.delete(removed));
+                fresh.submission.writes.push(self.delete(removed));
             }
         } else {
             // The last good version stays in force.
@@ -372,13 +389,20 @@ impl DagFolder {
             tracing::error!(file = rel, "{}", first.message);
             let write =
                 kobza_api::fault_write(&rel, &text, std::slice::from_ref(first), wall_now());
-            submission.writes.push(keyed(write, &rel, trace.as_deref()));
+            fresh.submission.writes.push(keyed(write, &rel, trace.as_deref()));
         } else {
-            submission.writes.push(unfault(&rel));
+            fresh.submission.writes.push(unfault(&rel));
         }
-        self.handle.submit_blocking(submission)?;
+        self.handle.submit_blocking(fresh.submission)?;
         self.files.insert(path.to_owned(), Known { stamp: Some(stamp), dags, faulty });
-        announce(&self.triggers, &self.tokio, stored);
+        // Before its triggers are known: none of them fires in between.
+        for dag in fresh.paused {
+            let told = self.triggers.set_workflow_paused(NAMESPACE, &dag, true);
+            if let Err(error) = self.tokio.block_on(told) {
+                tracing::error!(%error, dag, "its triggers are not paused");
+            }
+        }
+        announce(&self.triggers, &self.tokio, fresh.stored);
         Ok(())
     }
 
@@ -388,8 +412,7 @@ impl DagFolder {
         dag_id: &str,
         serialised: &Json,
         text: &str,
-        submission: &mut Submission,
-        stored: &mut Vec<Stored>,
+        fresh: &mut Fresh,
     ) -> Result<(), LookError> {
         let Compiled { workflow, limits, .. } = compiled;
         let version =
@@ -399,9 +422,9 @@ impl DagFolder {
             .get_workflow(NAMESPACE, dag_id, None)
             .map_err(|e| LookError::Store(e.to_string()))?;
         self.guarded.set(NAMESPACE, dag_id, &workflow);
-        submission.commands.extend(limits.into_iter().map(limit));
+        fresh.submission.commands.extend(limits.into_iter().map(limit));
         let triggers = workflow.triggers.clone();
-        submission.writes.push(Write::PutWorkflow {
+        fresh.submission.writes.push(Write::PutWorkflow {
             namespace: NAMESPACE.to_owned(),
             version,
             workflow: Arc::new(workflow),
@@ -411,14 +434,17 @@ impl DagFolder {
             let paused = serialised["dag"]["is_paused_upon_creation"]
                 .as_bool()
                 .unwrap_or_else(|| self.parser.paused_at_creation());
-            submission.writes.push(Write::PauseWorkflow {
+            fresh.submission.writes.push(Write::PauseWorkflow {
                 namespace: NAMESPACE.to_owned(),
                 name: dag_id.to_owned(),
                 paused,
             });
+            if paused {
+                fresh.paused.push(dag_id.to_owned());
+            }
         }
         tracing::info!(dag = dag_id, "loaded");
-        stored.push(Stored { name: (NAMESPACE.to_owned(), dag_id.to_owned()), triggers });
+        fresh.stored.push(Stored { name: (NAMESPACE.to_owned(), dag_id.to_owned()), triggers });
         Ok(())
     }
 
