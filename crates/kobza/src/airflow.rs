@@ -362,15 +362,7 @@ impl DagFolder {
                     for warning in &compiled.warnings {
                         tracing::warn!(dag = dag_id, "{warning}");
                     }
-                    self.put(
-                        compiled,
-                        &dag_id,
-                        serialised,
-                        &text,
-                        &mut submission,
-                        &mut stored,
-                        &mut paused,
-                    )?;
+                    self.put(compiled, &dag_id, serialised, &text, &mut fresh)?;
                     dags.insert(dag_id);
                 }
                 Err(error) => problems.push((wrong(format!("{dag_id}: {error}"), None), None)),
