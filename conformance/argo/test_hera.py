@@ -27,6 +27,7 @@ from hera.workflows import (
 def service(server):
     global_config.host = server.argo_host
     global_config.token = "any"
+    global_config.namespace = "argo"
     return WorkflowsService(host=server.argo_host, token="any", namespace="argo")
 
 
@@ -184,6 +185,8 @@ def test_templates_and_cron(service):
         namespace="argo",
     ).spec.suspend
     service.delete_cron_workflow("hera-cron", namespace="argo")
+    # Hera refuses a namespace here, also one that it took from its own settings.
+    global_config.namespace = None
     with ClusterWorkflowTemplate(name="hera-cluster", entrypoint="c", workflows_service=service) as c:
         Container(name="c", image="busybox", command=["true"])
     c.create()
