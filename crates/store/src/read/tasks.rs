@@ -104,7 +104,7 @@ pub(super) fn with_artifacts(
     if let Some(after) = after {
         conditions.with("task_no > ?", after);
     }
-    conditions.plain("(key = '$notes' OR value LIKE '%\"$artifact\"%')");
+    conditions.plain("(key = '$notes' OR value LIKE '%\"$artifact\":%')");
     let sql = format!(
         "SELECT DISTINCT task_no FROM output {} ORDER BY task_no LIMIT {}",
         conditions.clause(),
