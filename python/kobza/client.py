@@ -258,22 +258,21 @@ class Client:
         while True:
             # The stream begins before the run is looked at: no end falls in between.
             try:
-                response = self._stream(query, max(0.05, min(left(), FOLLOW_TIMEOUT_S)))
+                with self._stream(query, max(0.05, min(left(), FOLLOW_TIMEOUT_S))) as response:
+                    found = self.run(run_id)
+                    if found.finished:
+                        return found
+                    for line in response:
+                        if line.startswith(b"event: events") or left() <= 0:
+                            break
             except ApiError as error:
+                # A server that is not there, or begins: it comes back.
                 if 400 <= error.status < 500 or left() <= 0:
                     raise
                 time.sleep(0.2)
                 continue
-            with response:
-                found = self.run(run_id)
-                if found.finished:
-                    return found
-                try:
-                    for line in response:
-                        if line.startswith(b"event: events") or left() <= 0:
-                            break
-                except OSError:
-                    pass  # Broken, or silent for too long: looked at anew below.
+            except OSError:
+                pass  # Broken, or silent for too long: looked at anew below.
             if left() <= 0:
                 found = self.run(run_id)
                 if found.finished:
