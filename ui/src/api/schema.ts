@@ -1525,8 +1525,18 @@ export interface components {
             fields: {
                 [key: string]: unknown;
             };
+            /**
+             * @description Secrets that are kept elsewhere, by field: where they are.
+             * @default {}
+             */
+            from: {
+                [key: string]: components["schemas"]["Reference"];
+            };
             kind: string;
-            /** @default {} */
+            /**
+             * @description Kept encrypted, and never shown. Null removes one; those that are not named stay.
+             * @default {}
+             */
             secrets: {
                 [key: string]: unknown;
             };
@@ -1768,6 +1778,12 @@ export interface components {
             message: string;
             /** @description Dotted path of the field. */
             path: string;
+        };
+        /** @description Where a secret is kept. */
+        Reference: {
+            env: string;
+        } | {
+            file: string;
         };
         /** @description A task's body with values in place of its templates. */
         RenderedTask: {
@@ -2144,6 +2160,8 @@ export interface components {
         };
         VariableBody: {
             description?: string | null;
+            /** @description A secret that is kept elsewhere: where it is. Instead of a value. */
+            from?: components["schemas"]["Reference"] | null;
             /** @default false */
             secret: boolean;
             /** @description Absent keeps a secret's value. */
