@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
+BENCH = Path(sys.argv[1]).resolve().with_name("kobza-bench")
 REPEATS = 5
 
 FIRST_LINE = """
@@ -69,11 +70,17 @@ def kobza(server: Any, note: Any, folder: str) -> None:
     note("three steps, reused process", "kobza", "ms", each("three", 1))
     note("10 heavy tasks (fibonacci 33)", "kobza", "s", runs("heavy10"))
 
-    began, many = time.perf_counter(), 200
-    started = [client.start("three").id for _ in range(many)]
-    for run in started:
-        client.wait(run)
-    note("three steps, reused: runs at once", "kobza", "runs/s", [many / (time.perf_counter() - began)])
+    # By the server's own times: a client in Python would be what is measured.
+    many = 2000
+    seen = {run.id for run in client.runs(workflow="three")}
+    load = [BENCH, "starts", f"127.0.0.1:{server.port}", "three", str(many), "64"]
+    subprocess.run(load, check=True, stdout=subprocess.DEVNULL)
+    while any(client.runs(workflow="three", state="running")):
+        time.sleep(0.05)
+    made = [run for run in client.runs(workflow="three") if run.id not in seen]
+    assert len(made) == many and all(run.state == "succeeded" for run in made)
+    took = max(run.ended_at for run in made) - min(run.created_at for run in made)
+    note("three steps, reused: runs at once", "kobza", "runs/s", [many / took.total_seconds()])
 
     Path(folder, "first.py").write_text(FIRST_LINE)
     client.put_workflow(

@@ -3,11 +3,13 @@
 import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import { createServer } from "node:net";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 
-export const kobza =
-  process.env.KOBZA ?? fileURLToPath(new URL("../../../target/debug/kobza", import.meta.url));
+// The server's folder is not ours: a relative path means one from here.
+export const kobza = resolve(
+  process.env.KOBZA ?? fileURLToPath(new URL("../../../target/debug/kobza", import.meta.url)),
+);
 export const missing = existsSync(kobza)
   ? false
   : `there is no ${kobza}: build it, or name it in KOBZA`;
