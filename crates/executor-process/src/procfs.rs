@@ -1,7 +1,8 @@
 //! Processes as `/proc` shows them: trees, and those that carry a token in their environment.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -30,9 +31,29 @@ pub(crate) fn children(pid: i32) -> Option<Vec<i32>> {
 /// The children of the calling thread: cheaper, and for a program whose first thread makes all its
 /// children (and adopts orphans, which go to the first thread), all there are.
 pub(crate) fn own_children() -> Vec<i32> {
-    match fs::read_to_string("/proc/thread-self/children") {
-        Ok(text) => text.split_ascii_whitespace().filter_map(|p| p.parse().ok()).collect(),
-        Err(_) => children_by_parent(i32::try_from(std::process::id()).unwrap_or(0)),
+    thread_local! {
+        // Asked at each task's end: opened once, read from the start each time.
+        static FILE: Option<File> = File::open("/proc/thread-self/children").ok();
+    }
+    let read = FILE.with(|file| {
+        let file = file.as_ref()?;
+        let (mut text, mut end) = (vec![0; 1024], 0);
+        loop {
+            // The kernel gives whole numbers, a page at most: only nothing is the end.
+            let bytes = file.read_at(text.get_mut(end..)?, u64::try_from(end).ok()?).ok()?;
+            if bytes == 0 {
+                text.truncate(end);
+                return Some(text);
+            }
+            end += bytes;
+            if text.len() - end < 512 {
+                text.resize(text.len() * 4, 0);
+            }
+        }
+    });
+    match read.as_deref().map(str::from_utf8) {
+        Some(Ok(text)) => text.split_ascii_whitespace().filter_map(|p| p.parse().ok()).collect(),
+        _ => children_by_parent(i32::try_from(std::process::id()).unwrap_or(0)),
     }
 }
 

@@ -1,8 +1,10 @@
 //! What a task's environment must hold.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use sha2::{Digest, Sha256};
 
@@ -56,6 +58,11 @@ impl Requirements {
         }
     }
 
+    /// Whether `of` must look into the task's file.
+    fn are_inside(listed: Option<&Listed>, interpreter: Option<&str>) -> bool {
+        listed.is_none() && interpreter.is_none()
+    }
+
     /// A name for the environment: equal for equal content.
     #[must_use]
     pub fn hash(&self) -> String {
@@ -82,6 +89,43 @@ impl Requirements {
             let _ = write!(text, "{byte:02x}");
             text
         })
+    }
+}
+
+/// What was found inside files of code, which most tasks share.
+#[derive(Debug, Default)]
+pub(crate) struct Inside {
+    files: HashMap<PathBuf, (SystemTime, u64, Option<Requirements>)>,
+}
+
+/// Files remembered; with more of them, all are forgotten.
+const FILES_MAX: usize = 1024;
+
+impl Inside {
+    /// As [`Requirements::of`]; a file that has not changed is not read again.
+    pub(crate) fn of(
+        &mut self,
+        listed: Option<&Listed>,
+        file: Option<&Path>,
+        interpreter: Option<&str>,
+    ) -> Result<Option<Requirements>, BuildError> {
+        let Some(path) = file.filter(|_| Requirements::are_inside(listed, interpreter)) else {
+            return Requirements::of(listed, file, interpreter);
+        };
+        let stamp = fs::metadata(path).ok().and_then(|at| Some((at.modified().ok()?, at.len())));
+        if let (Some((modified, bytes)), Some(known)) = (stamp, self.files.get(path))
+            && (known.0, known.1) == (modified, bytes)
+        {
+            return Ok(known.2.clone());
+        }
+        let found = Requirements::of(listed, file, interpreter)?;
+        if let Some((modified, bytes)) = stamp {
+            if self.files.len() >= FILES_MAX {
+                self.files.clear();
+            }
+            self.files.insert(path.to_owned(), (modified, bytes, found.clone()));
+        }
+        Ok(found)
     }
 }
 

@@ -6,7 +6,6 @@ use std::time::Instant;
 use kobza_model::Cause;
 
 use super::{BUILD_AGAIN, Environment, Job, Pool, Progress};
-use crate::requirements::Requirements;
 
 impl Pool {
     pub(super) fn prepare(&mut self, mut job: Job) {
@@ -15,7 +14,7 @@ impl Pool {
         let wanted = if job.task.venv.is_some() {
             Ok(None)
         } else {
-            Requirements::of(job.task.requirements.as_ref(), file, interpreter)
+            self.inside.of(job.task.requirements.as_ref(), file, interpreter)
         };
         let requirements = match wanted {
             Ok(Some(requirements)) => requirements,

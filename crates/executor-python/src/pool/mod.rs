@@ -23,6 +23,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use crate::connection::Connection;
 use crate::environment::{BuildError, Builder, find_uv};
 use crate::parent::{Key, Parent, State};
+use crate::requirements::Inside;
 use crate::sources;
 use crate::task::PythonTask;
 pub use talks::MakeProtocol;
@@ -148,6 +149,7 @@ pub struct Pool {
     /// Processes of parents and workers that are alive, as far as is known.
     processes: HashMap<i32, u64>,
     environments: HashMap<String, Environment>,
+    inside: Inside,
     builder: Builder,
     wake: std::sync::Arc<EventFd>,
     /// Bodies that speak a protocol of their own, by ticket.
@@ -172,6 +174,7 @@ impl Pool {
             assigned: HashMap::new(),
             processes: HashMap::new(),
             environments: HashMap::new(),
+            inside: Inside::default(),
             builder: Builder::new(&options.environments, &options.uv),
             wake: std::sync::Arc::new(wake),
             talks: HashMap::new(),
