@@ -6,7 +6,7 @@ use kobza_engine::{NewTask, Report, ReportBody};
 use kobza_model::{Outcome, TaskState};
 use kobza_runtime::{Ended, Published, ReportSink, Said};
 
-use super::manager::Message;
+use super::links::Message;
 use crate::wire::{Event, EventBody, Finished};
 
 type Durable = Box<dyn FnOnce() + Send>;

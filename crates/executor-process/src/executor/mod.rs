@@ -2,7 +2,7 @@
 
 mod deliver;
 mod link;
-mod manager;
+mod links;
 mod recovery;
 
 use std::fs;
@@ -18,7 +18,7 @@ use kobza_engine::KillReason;
 use kobza_model::LaunchId;
 use kobza_runtime::{Executor, LaunchSpec, ReportSink};
 
-use manager::{Manager, Message};
+use links::{Links, Message};
 
 /// How a [`ProcessExecutor`] is set up.
 #[derive(Clone, Debug)]
@@ -73,10 +73,10 @@ impl ProcessExecutor {
             return Err(StartError::Folder { path: shims, source });
         }
         let (sender, receiver) = channel();
-        let manager = Manager::new(shims, options, sink, sender.clone());
+        let links = Links::new(shims, options, sink, sender.clone());
         let thread = std::thread::Builder::new()
             .name("process-executor".into())
-            .spawn(move || manager.run(&receiver))
+            .spawn(move || links.run(&receiver))
             .map_err(StartError::Thread)?;
         Ok(Self { messages: Mutex::new(sender), thread: Some(thread) })
     }

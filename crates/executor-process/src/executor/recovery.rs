@@ -15,7 +15,7 @@ use kobza_runtime::ReportSink;
 
 use super::deliver::deliver_body;
 use super::link::shim_id;
-use super::manager::Message;
+use super::links::Message;
 use crate::clock::wall_now;
 use crate::procfs::{self, Mark};
 use crate::wire::{Event, EventBody, Frames, FromShim, SPOOL};

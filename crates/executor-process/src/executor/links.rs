@@ -58,7 +58,7 @@ enum Place {
     Underway,
 }
 
-pub(super) struct Manager {
+pub(super) struct Links {
     shims: PathBuf,
     options: ProcessOptions,
     sink: Arc<dyn ReportSink>,
@@ -73,7 +73,7 @@ pub(super) struct Manager {
     confirmed: BTreeMap<u32, Vec<u64>>,
 }
 
-impl Manager {
+impl Links {
     pub(super) fn new(
         shims: PathBuf,
         options: ProcessOptions,
