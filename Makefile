@@ -4,7 +4,7 @@ CARGO ?= cargo
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 KOBZA := $(CARGO_TARGET_DIR)/release/kobza
 
-.PHONY: help demo demo-stop build ui test test-rust test-python test-ui test-luigi test-airflow test-argo lint bench soak clean
+.PHONY: help demo demo-stop build ui test test-rust test-python test-ui test-luigi test-airflow test-argo lint bench bench-docs soak fuzz clean
 
 help:
 	@echo "make demo    build, start a server in the background, load 14 days of real data with it"
@@ -13,7 +13,7 @@ help:
 	@echo "make test    install what the tests need, and pass them all"
 	@echo "make build   the release binary, at target/release/kobza"
 	@echo "make ui      the user interface, to be built into the binary"
-	@echo "make bench   measure, and print a table"
+	@echo "make bench   measure beside the peers, and print a table (BENCH=quick|full ROWS=...)"
 	@echo "make lint    rustfmt and clippy"
 
 ui: ui/dist/index.html
@@ -55,11 +55,14 @@ lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 
+# BENCH=quick (if absent) or full; ROWS="chain airflow ..." chooses, see bench/run.py.
 bench:
 	$(CARGO) build --release -p kobza -p kobza-bench
-	$(CARGO_TARGET_DIR)/release/kobza-bench
-	LUIGID="$$(bash -c '. tests/venv; venv luigi luigi==3.8.1 requests pytest==9.2.0')/bin/luigid" \
-		python3 bench/run.py $(KOBZA) $(ROWS)
+	BENCH="$(BENCH)" ROWS="$(ROWS)" python3 bench/run.py $(KOBZA)
+
+# What make bench measured, as the chart and the table of the documentation.
+bench-docs:
+	python3 bench/chart.py
 
 clean:
 	$(CARGO) clean

@@ -1,5 +1,8 @@
 """Workflows whose speed is measured: ``kobza run flow.py --workflow chain``, twice: the second is warm."""
 
+import os
+import time
+
 from kobza import task, workflow
 
 
@@ -32,6 +35,35 @@ def heavy(i: int):
     return fib(33)
 
 
+def note_first_line():
+    """The time, into the file that BENCH_FIRST names, at once or not at all."""
+    now = time.time()
+    place = os.environ["BENCH_FIRST"]
+    with open(f"{place}.new", "w") as file:
+        file.write(str(now))
+    os.rename(f"{place}.new", place)
+
+
+@task
+def first_line():
+    note_first_line()
+
+
+@task(mode="reuse")
+def refirst_line():
+    note_first_line()
+
+
+@workflow
+def first():
+    first_line()
+
+
+@workflow
+def refirst():
+    refirst_line()
+
+
 @workflow
 def chain():
     x = nop()
@@ -54,6 +86,55 @@ def fan():
 @workflow
 def refan():
     renop.map(list(range(1000)))
+
+
+def around(body, width):
+    """One, then so many side by side, then one."""
+    middle = body.map(list(range(width)))
+    middle.after(body())
+    body().after(middle)
+
+
+@workflow
+def fan200():
+    around(nop, 200)
+
+
+@workflow
+def fan1000():
+    around(nop, 1000)
+
+
+@workflow
+def refan200():
+    around(renop, 200)
+
+
+@workflow
+def refan1000():
+    around(renop, 1000)
+
+
+@workflow
+def five():
+    nop(nop(nop(nop(nop()))))
+
+
+@workflow
+def refive():
+    renop(renop(renop(renop(renop()))))
+
+
+@workflow
+def forked_three():
+    nop(nop(nop()))
+
+
+@workflow
+def relight40():
+    x = rlight()
+    for _ in range(39):
+        x = rlight(x)
 
 
 @workflow

@@ -1,8 +1,8 @@
 //! Speed of the core: engine, loop and SQLite store with `synchronous=FULL`, without executors.
 //!
-//! Each row prints what it did, how long it took and the rate. Rows are chosen by name on the
+//! Each figure is a line of JSON: `{"workload", "unit", "values"}`. Rows are chosen by name on the
 //! command line; none means all. Processes and HTTP are measured from outside, by `bench/run.py`,
-//! which also uses `luigi` and `starts` (see there) as its load.
+//! which prints these lines too, and uses `luigi` and `starts` (see there) as its load.
 
 mod link;
 mod luigi;
@@ -161,8 +161,8 @@ impl Server {
         }
     }
 
-    /// So many runs from 64 callers at once; the time and the rate.
-    fn many(&self, name: &str, count: u32) -> (Duration, f64) {
+    /// So many runs from 64 callers at once; runs a second.
+    fn many(&self, name: &str, count: u32) -> f64 {
         const CALLERS: u32 = 64;
         let started = Instant::now();
         std::thread::scope(|scope| {
@@ -176,8 +176,7 @@ impl Server {
                 });
             }
         });
-        let took = started.elapsed();
-        (took, f64::from(count / CALLERS * CALLERS) / took.as_secs_f64())
+        f64::from(count / CALLERS * CALLERS) / started.elapsed().as_secs_f64()
     }
 
     fn stop(self) -> anyhow::Result<()> {
@@ -186,19 +185,14 @@ impl Server {
     }
 }
 
-fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort();
-    times[times.len() / 2]
-}
-
 fn resident_mib() -> f64 {
     let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let pages: f64 = text.split_whitespace().nth(1).and_then(|p| p.parse().ok()).unwrap_or(0.0);
     pages * 4096.0 / 1_048_576.0
 }
 
-fn row(name: &str, text: &str) {
-    println!("{name:<28} {text}");
+fn figure(workload: &str, unit: &str, values: &[f64]) {
+    println!("{}", serde_json::json!({"workload": workload, "unit": unit, "values": values}));
 }
 
 fn main() -> anyhow::Result<()> {
@@ -213,40 +207,25 @@ fn main() -> anyhow::Result<()> {
     if wanted("latency") {
         let mut server = Server::start()?;
         let name = server.put(chain(3))?;
-        let times: Result<Vec<_>, _> = (0..500).map(|_| server.whole(&name)).collect();
-        row(
-            "latency",
-            &format!("three-step no-op run, command to durable end: median {:?}", median(times?)),
-        );
+        let times: Vec<f64> = (0..500)
+            .map(|_| Ok(server.whole(&name)?.as_secs_f64() * 1e3))
+            .collect::<anyhow::Result<_>>()?;
+        figure("three-step no-op run, command to durable end", "ms", &times);
         server.stop()?;
     }
     if wanted("runs") {
         let mut server = Server::start()?;
         let name = server.put(chain(3))?;
-        let (took, rate) = server.many(&name, 20_000);
-        row(
-            "runs",
-            &format!("20000 three-step no-op runs, 64 clients: {took:?}, {rate:.0} runs/s"),
-        );
+        let rates: Vec<f64> = (0..5).map(|_| server.many(&name, 20_000)).collect();
+        figure("three-step no-op runs, 64 callers", "runs/s", &rates);
         server.stop()?;
     }
     if wanted("history") {
         let mut server = Server::start()?;
         let name = server.put(chain(3))?;
-        let rate = |server: &Server| {
-            let mut rates: Vec<_> = (0..5).map(|_| server.many(&name, 20_000).1).collect();
-            rates.sort_by(f64::total_cmp);
-            rates[2]
-        };
-        let empty = rate(&server);
-        let (took, filling) = server.many(&name, 900_000);
-        let full = rate(&server);
-        row(
-            "history",
-            &format!(
-                "runs/s with an empty store {empty:.0}, while filling {filling:.0} ({took:?}), with 1,000,000 finished runs {full:.0}"
-            ),
-        );
+        server.many(&name, 1_000_000);
+        let rates: Vec<f64> = (0..5).map(|_| server.many(&name, 20_000)).collect();
+        figure("the same with 1,000,000 finished runs in the store", "runs/s", &rates);
         server.stop()?;
     }
     // Not one of the rows: leaves a store with a million finished runs for the bench from outside.
@@ -254,19 +233,15 @@ fn main() -> anyhow::Result<()> {
         let folder = std::env::var("KOBZA_BENCH_DATA").context("KOBZA_BENCH_DATA")?;
         let mut server = Server::start_in(folder.as_ref())?;
         let name = server.put(chain(3))?;
-        let (took, rate) = server.many(&name, 1_000_000);
-        row("fill", &format!("1,000,000 runs of three tasks: {took:?}, {rate:.0} runs/s"));
+        figure("filling a store with 1,000,000 runs", "runs/s", &[server.many(&name, 1_000_000)]);
         server.stop()?;
     }
     for length in [100u32, 1000, 10_000] {
         if wanted("chain") {
             let mut server = Server::start()?;
             let name = server.put(chain(length))?;
-            let took = server.whole(&name)?;
-            row(
-                "chain",
-                &format!("chain of {length} no-ops: {took:?}, {:?} a task", took / length),
-            );
+            let each = server.whole(&name)?.as_secs_f64() * 1e6 / f64::from(length);
+            figure(&format!("chain of {length} no-ops, within the loop"), "µs/task", &[each]);
             server.stop()?;
         }
     }
@@ -276,14 +251,9 @@ fn main() -> anyhow::Result<()> {
             let name = server.put(mapped(count))?;
             let before = resident_mib();
             let took = server.whole(&name)?;
-            row(
-                "map",
-                &format!(
-                    "{count} mapped no-ops: {took:?}, {:.0} tasks/s, {:.0} MiB more resident",
-                    f64::from(count) / took.as_secs_f64(),
-                    resident_mib() - before
-                ),
-            );
+            let workload = format!("{count} mapped no-ops");
+            figure(&workload, "tasks/s", &[f64::from(count) / took.as_secs_f64()]);
+            figure(&format!("{workload}, memory"), "MiB", &[resident_mib() - before]);
             server.stop()?;
         }
     }
