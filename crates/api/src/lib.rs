@@ -10,6 +10,7 @@ mod auth;
 mod backfills;
 mod bulk;
 mod describe;
+mod drain;
 mod error;
 mod events;
 mod extract;
@@ -110,6 +111,7 @@ pub fn router(state: ApiState) -> Router {
         .layer(tower_http::compression::CompressionLayer::new())
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(middleware::from_fn_with_state(state.clone(), guard::check))
+        .layer(middleware::from_fn(drain::rest))
         .with_state(state)
 }
 
@@ -129,4 +131,5 @@ pub fn protect(routes: Router, state: &ApiState, read: Role, write: Role) -> Rou
         ))
         // Foreign hosts and origins are refused there too.
         .layer(middleware::from_fn_with_state(state.clone(), guard::check))
+        .layer(middleware::from_fn(drain::rest))
 }

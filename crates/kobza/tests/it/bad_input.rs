@@ -1,6 +1,8 @@
 //! Bad definitions, parameters and bodies: one clear error each, exit 2 or 1, nothing changed.
 
-use crate::machine::{Folder, text};
+use std::io::{Read as _, Write as _};
+
+use crate::machine::{Folder, Server, text};
 
 /// (file content, what the message must name)
 const DEFINITIONS: &[(&str, &[&str])] = &[
@@ -38,6 +40,71 @@ fn definitions() {
         }
     }
     assert!(!folder.path().join(".kobza").exists(), "a refused definition leaves no store");
+}
+
+/// The API refuses each with 422 and the words of the command line, and keeps nothing.
+#[test]
+fn the_same_over_the_api() {
+    let folder = Folder::new();
+    let server = Server::start(&folder);
+    let post = |body: &str| server.post("/api/v1/workflows", "application/yaml", body);
+    for (source, _) in DEFINITIONS {
+        folder.write("body.yaml", source);
+        let told = text(&folder.kobza(&["check", "body.yaml"]).stderr);
+        let (status, answer) = post(source);
+        assert_eq!(status, 422, "{source}\n{answer}");
+        let first = &answer["error"]["fields"][0];
+        assert_eq!(first["file"], "body.yaml");
+        let message = answer["error"]["message"].as_str().unwrap();
+        assert_eq!(told.lines().next().unwrap(), message);
+        assert!(first["line"].as_u64().unwrap() > 0 && first["column"].as_u64().unwrap() > 0);
+        if let Some(hint) = first["hint"].as_str() {
+            assert!(told.contains(hint), "{told}\n{hint}");
+        }
+    }
+    let long = "n".repeat(10_000);
+    let (status, answer) = post(&format!("name: w\ntasks:\n  {long}: {{noop: true}}\n"));
+    assert_eq!(status, 422);
+    assert!(answer.to_string().contains("has at most 1024 characters"), "{answer}");
+    let (status, answer) = post(&format!("name: {long}\ntasks:\n  a: {{noop: true}}\n"));
+    assert_eq!(status, 422);
+    assert!(answer.to_string().contains("has at most 500 characters"), "{answer}");
+    let (status, answer) = post(&"#".repeat((16 << 20) + 1));
+    assert_eq!(status, 422, "{answer}");
+    assert!(answer.to_string().contains("at most 16777216 (16 MiB)"), "{answer}");
+    // 100 MiB are refused before they are sent.
+    let mut link = std::net::TcpStream::connect(("127.0.0.1", server.port())).unwrap();
+    let length = 100 << 20;
+    write!(link, "POST /api/v1/workflows HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    link.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 422"), "{answer}");
+    assert!(answer.contains("at most 16777216 (16 MiB)"), "{answer}");
+    assert_eq!(server.get("/api/v1/workflows").1["items"], serde_json::json!([]));
+
+    assert_eq!(post("name: w\nparams: {n: {type: integer}}\ntasks:\n  a: {noop: true}\n").0, 201);
+    let long = format!("\"{long}\"");
+    for (field, value) in [
+        ("params", "{\"n\": \"x\"}"),
+        ("params", "{\"n\": 1, \"m\": 1}"),
+        ("key", "\"..\""),
+        ("key", "\"a/b\""),
+        ("key", "\"a\\u0000b\""),
+        ("key", &long),
+        ("partition", "\"..\""),
+        ("partition", "\"a\\nb\""),
+        ("partition", &long),
+        ("labels", "{\"a\\nb\": \"x\"}"),
+    ] {
+        let params = if field == "params" { "" } else { ", \"params\": {\"n\": 1}" };
+        let body = format!("{{\"{field}\": {value}{params}}}");
+        let (status, answer) = server.post("/api/v1/workflows/w/runs", "application/json", &body);
+        assert_eq!(status, 422, "{field}: {answer}");
+        assert!(answer["error"]["message"].as_str().unwrap().starts_with(field), "{answer}");
+    }
+    let (status, _) = server.post("/api/v1/workflows/w/runs", "application/json", "[{\"n\": 1}]");
+    assert_eq!(status, 400, "a list is no object");
+    assert_eq!(server.get("/api/v1/runs").1["items"], serde_json::json!([]));
 }
 
 #[test]
