@@ -23,6 +23,8 @@ pub(crate) enum On {
     Success,
     Cancelled,
     Retry,
+    /// A task failed for good, or a driver could not even list it.
+    TaskFailure,
     CheckFailed,
 }
 

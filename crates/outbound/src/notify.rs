@@ -13,7 +13,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use kobza_expr::native::{Context, render_text};
-use kobza_model::{Event, EventKind, Json, RunId, RunRow, RunState, TaskId, TaskState, Timestamp};
+use kobza_model::{
+    Event, EventKind, Json, RunId, RunRow, RunState, TaskId, TaskRow, TaskState, Timestamp,
+};
 use kobza_runtime::{Submission, wall_now};
 use kobza_store::{ObjectQuery, Write, kinds};
 use serde_json::{Map, json};
@@ -24,6 +26,8 @@ use crate::config::{Form, On, Rule};
 use crate::follow::{Outlet, stopped};
 use crate::send::{Failed, post};
 
+/// The note of a driver that could not list a task: `task` and `message` as JSON.
+const SCHEDULING_FAILURE: &str = "scheduling_failure";
 /// Attempts before a notification is a dead letter; with the pauses, about an hour.
 const ATTEMPTS: u64 = 12;
 /// Pause after the first attempt; it doubles up to the longest.
@@ -53,23 +57,26 @@ fn occasion(event: &Event) -> Option<On> {
         EventKind::Run { state: RunState::Succeeded, .. } => Some(On::Success),
         EventKind::Run { state: RunState::Cancelled, .. } => Some(On::Cancelled),
         EventKind::Task { state: TaskState::RetryWait, .. } => Some(On::Retry),
+        EventKind::Task { state: TaskState::Failed, .. } => Some(On::TaskFailure),
+        EventKind::Note { word, .. } if word == SCHEDULING_FAILURE => Some(On::TaskFailure),
         EventKind::Checked { passed: false, .. } => Some(On::CheckFailed),
         _ => None,
     }
 }
 
 /// What templates see as `event`, and webhooks get.
-fn view(on: On, event: &Event, run: &RunRow, task: Option<&str>) -> Json {
+fn view(on: On, event: &Event, run: &RunRow, task: Option<&TaskRow>) -> Json {
     let mut view = json!({
         "at": event.at, "namespace": run.namespace, "workflow": run.workflow,
-        "run": run.run, "task": task, "message": run.message, "partition": run.partition,
-        "interval_start": run.interval_start,
+        "run": run.run, "task": task.map(|t| &t.name), "message": run.message,
+        "partition": run.partition, "interval_start": run.interval_start,
     });
     let (word, what) = match on {
         On::Failure => ("failure", "failed"),
         On::Success => ("success", "succeeded"),
         On::Cancelled => ("cancelled", "cancelled"),
         On::Retry => ("retry", "a task is tried again"),
+        On::TaskFailure => ("task_failure", "a task failed"),
         On::CheckFailed => ("check_failed", "a check does not hold"),
     };
     view["on"] = json!(word);
@@ -83,6 +90,17 @@ fn view(on: On, event: &Event, run: &RunRow, task: Option<&str>) -> Json {
         EventKind::Task { attempt, cause, .. } => {
             view["attempt"] = json!(attempt);
             view["cause"] = json!(cause);
+            if on == On::TaskFailure {
+                view["message"] = json!(task.and_then(|t| t.message.as_ref()));
+            }
+        }
+        EventKind::Note { detail, .. } => {
+            let mut detail: Json = serde_json::from_str(detail).unwrap_or_default();
+            for field in ["task", "message"] {
+                view[field] = detail[field].take();
+            }
+            view["what"] = json!("a task could not be scheduled");
+            view["cause"] = json!("scheduling");
         }
         EventKind::Run { cause, .. } => view["cause"] = json!(cause),
         _ => {}
@@ -113,11 +131,11 @@ impl Outlet for Notify {
             let task = match event.task {
                 Some(task) => {
                     let id = TaskId { run, task };
-                    parts.views.get_task(id).map_err(|e| e.to_string())?.map(|t| t.name)
+                    parts.views.get_task(id).map_err(|e| e.to_string())?
                 }
                 None => None,
             };
-            let event = view(on, event, row, task.as_deref());
+            let event = view(on, event, row, task.as_ref());
             for rule in self.rules.iter().filter(|rule| {
                 let fits = |wanted: &Option<String>, own: &str| {
                     wanted.as_deref().is_none_or(|wanted| wanted == own)

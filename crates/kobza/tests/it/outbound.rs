@@ -192,6 +192,66 @@ fn what_a_receiver_refuses_is_a_dead_letter() {
     assert!(!page.to_string().contains("c2VjcmV0"));
 }
 
+/// What luigid mails about, from a scheduler whose run has no end.
+#[test]
+fn failures_of_luigis_tasks_are_told() {
+    let folder = Folder::new();
+    let sink = Sink::start(200);
+    folder.write(
+        "out.toml",
+        "[[notify]]
+name = 'luigi'
+on = ['task_failure']
+workflow = 'luigi'
+connection = 'hook'
+text = '{{ event.what }}: {{ event.task }} ({{ event.cause }}): {{ event.message }}'
+",
+    );
+    let server = Server::start_with(&folder, &["--config", "out.toml"]);
+    connect(&server, &sink);
+    let call = |method: &str, data: Value| {
+        let path = format!("/luigi/api/{method}");
+        assert_eq!(server.post(&path, "application/json", &data.to_string()).0, 200);
+    };
+    let task = |status: &str| {
+        let expl = "\"Traceback:\\n  line 1\\nValueError: no orders\"";
+        let policy = serde_json::json!({"retry_count": 2});
+        call(
+            "add_task",
+            serde_json::json!({
+                "worker": "w", "task_id": "Load_1", "family": "Load", "status": status,
+                "expl": expl, "retry_policy_dict": policy,
+            }),
+        );
+    };
+    for _ in 0..2 {
+        task("PENDING");
+        call("get_work", serde_json::json!({"worker": "w", "host": "h"}));
+        task("FAILED");
+    }
+    call(
+        "announce_scheduling_failure",
+        serde_json::json!({
+            "worker": "w", "task_name": "Odd(x=1)", "family": "Odd", "params": {},
+            "expl": "Traceback:\nKeyError: 'x'", "owners": [],
+        }),
+    );
+    until("all were delivered", || sink.at("/hook", true).len() >= 3);
+    let texts: Vec<String> = sink
+        .at("/hook", true)
+        .iter()
+        .map(|r| r.json()["text"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(
+        texts,
+        [
+            "a task failed: Load_1 (code): ValueError: no orders",
+            "a task failed: Load_1 (limit): ValueError: no orders",
+            "a task could not be scheduled: Odd(x=1) (scheduling): KeyError: 'x'",
+        ]
+    );
+}
+
 fn spans(sink: &Sink) -> Vec<Value> {
     let all = sink.at("/v1/traces", true);
     all.iter()
