@@ -131,3 +131,35 @@ class WithMessages(Writes):
         message = self.scheduler_messages.get(timeout=60)
         message.respond(f"heard {message.content}")
         super().run()
+
+
+class Orders(Writes):
+    day = luigi.DateParameter()
+
+    def output(self):
+        return luigi.LocalTarget(f"{OUT}/orders/{self.day:%Y-%m-%d}.csv")
+
+
+class AllOrders(luigi.WrapperTask):
+    day = luigi.DateParameter()
+
+    def requires(self):
+        return Orders(day=self.day)
+
+
+class Report(Writes):
+    """Of a day; made from the orders of the day and from a list that has no day."""
+
+    day = luigi.DateParameter()
+
+    def requires(self):
+        return [AllOrders(day=self.day), A(num=1)]
+
+    def output(self):
+        return [luigi.LocalTarget(f"{OUT}/report_{self.day:%Y%m%d}.{kind}") for kind in ("txt", "png")]
+
+    def run(self):
+        self.note()
+        for target in self.output():
+            with target.open("w") as file:
+                file.write("x")

@@ -1,148 +1,19 @@
 """The real luigi package drives Kobza: workers, assistants, keep-alive, deaths of either side.
 
-    KOBZA_LUIGI_SERVER="/path/to/server PORT FOLDER" pytest test_real_client.py
-
-starts a server for each test: `PORT` and `FOLDER` in the command are replaced, and the address
-`http://127.0.0.1:PORT/luigi` must answer. Settings (a short disconnect delay, retries) go to it by
-`LUIGI_CFG`.
+How to run it: see conftest.py.
 """
 
 import json
 import os
 import re
-import shlex
-import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.error
-import urllib.parse
-import urllib.request
 
 import luigi
 import pytest
-
-HERE = os.path.dirname(os.path.abspath(__file__))
-COMMAND = os.environ.get("KOBZA_LUIGI_SERVER")
-pytestmark = pytest.mark.skipif(not COMMAND, reason="KOBZA_LUIGI_SERVER is not set")
-
-CONFIG = """
-[scheduler]
-retry_delay = 1
-worker_disconnect_delay = 4
-[resources]
-db = 2
-"""
-
-
-def wait(what, seconds=60):
-    """Waits until `what()` is true."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        value = what()
-        if value:
-            return value
-        time.sleep(0.05)
-    raise AssertionError("it did not happen in time")
-
-
-class Server:
-    def __init__(self, folder):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.folder = str(folder)
-        self.url = f"http://127.0.0.1:{self.port}/luigi"
-        self.start()
-
-    def start(self):
-        command = [
-            {"PORT": str(self.port), "FOLDER": self.folder}.get(word, word)
-            for word in shlex.split(COMMAND)
-        ]
-        env = dict(os.environ, LUIGI_CFG=CONFIG)
-        self.process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL)
-        wait(self.answers)
-
-    def answers(self):
-        try:
-            self.call("is_paused")
-            return True
-        except (urllib.error.URLError, ConnectionError):
-            assert self.process.poll() is None, "the server ended"
-            return False
-
-    def kill(self):
-        self.process.kill()
-        self.process.wait()
-
-    def call(self, method, **args):
-        data = urllib.parse.urlencode({"data": json.dumps(args)}).encode()
-        with urllib.request.urlopen(f"{self.url}/api/{method}", data, timeout=30) as reply:
-            return json.load(reply)["response"]
-
-    def get(self, path):
-        with urllib.request.urlopen(self.url + path, timeout=30) as reply:
-            return reply.read().decode()
-
-    def statuses(self):
-        return {task: node["status"] for task, node in self.call("task_list", limit=False).items()}
-
-
-@pytest.fixture
-def server(tmp_path):
-    server = Server(tmp_path / "data")
-    yield server
-    server.kill()
-
-
-class Jobs:
-    def __init__(self, server, folder):
-        self.server, self.folder, self.all = server, folder, []
-        self.url = server.url
-
-    def start(self, *args, workers=2, **settings):
-        """Starts a luigi process; settings are `core` or `worker` keys such as `worker_keep_alive`."""
-        command = [sys.executable, "-m", "luigi", "--module", "jobs", *args,
-                   "--scheduler-url", self.url, "--workers", str(workers)]
-        for key, value in settings.items():
-            command += [f"--{key.replace('_', '-')}"] + ([] if value is True else [str(value)])
-        env = dict(os.environ, PYTHONPATH=HERE, OUT=str(self.folder), LUIGI_CONFIG_PATH=os.devnull)
-        config = self.folder / "luigi.cfg"
-        config.write_text("[core]\nrpc-retry-wait = 1\nrpc-retry-attempts = 30\n")
-        env["LUIGI_CONFIG_PATH"] = str(config)
-        process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE,
-                                   stderr=subprocess.STDOUT, text=True, start_new_session=True)
-        self.all.append(process)
-        return process
-
-    def run(self, *args, **settings):
-        return self.finish(self.start(*args, **settings))
-
-    def finish(self, process):
-        output, _ = process.communicate(timeout=120)
-        return output
-
-    def log(self):
-        path = self.folder / "log.jsonl"
-        return [json.loads(line)["task"] for line in path.read_text().splitlines()] if path.exists() else []
-
-    def kill(self, process):
-        """Kills a worker with the processes of its tasks."""
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-@pytest.fixture
-def jobs(server, tmp_path):
-    folder = tmp_path / "out"
-    folder.mkdir()
-    jobs = Jobs(server, folder)
-    yield jobs
-    for process in jobs.all:
-        if process.poll() is None:
-            jobs.kill(process)
+from conftest import CONFIG, Jobs, get, wait
 
 
 def test_diamond(server, jobs):
@@ -284,13 +155,6 @@ def luigid(tmp_path):
     process.wait()
 
 
-def get(url, method, arguments):
-    """As the visualiser calls: GET, with the arguments in the query; without any for `pause`."""
-    query = "" if arguments is None else "?" + urllib.parse.urlencode({"data": json.dumps(arguments)})
-    with urllib.request.urlopen(f"{url}/api/{method}{query}", timeout=30) as reply:
-        return json.load(reply)["response"]
-
-
 def shape(value):
     """A reply without times, numbers of processes and names of workers."""
     if isinstance(value, dict):
@@ -354,44 +218,3 @@ def test_every_call_of_the_visualiser_is_answered_in_luigids_shape(server, jobs,
         jobs.kill(worker)
     for ours, theirs in zip(*replies, strict=True):
         assert ours == theirs
-
-
-def post(url, body, headers=None):
-    try:
-        with urllib.request.urlopen(urllib.request.Request(url, body, headers or {}), timeout=60) as reply:
-            return reply.status
-    except urllib.error.HTTPError as error:
-        return error.code
-
-
-def test_odd_input(server):
-    call = server.url + "/api/"
-    assert post(call + "no_such_method", b"data={}") == 404
-    assert post(call + "$tick", b"data={}") == 404
-    assert post(call + "add_task", b"data=garbage") == 400
-    assert post(call + "add_task", b"data={}") == 400
-    assert post(call + "is_paused", b"") == 200
-    assert post(call + "is_paused?data={}", None) == 200
-    assert post(call + "pause", b"", {"Origin": "http://evil.example"}) == 403
-    assert post(call + "pause", b"", {"Sec-Fetch-Site": "cross-site"}) == 403
-    assert post(call + "is_paused", b"", {"Origin": f"http://127.0.0.1:{server.port}"}) == 200
-    deps = [f"T_{i}" for i in range(100_000)]
-    server.call("add_task", worker="w", task_id="wide", family="wide", deps=deps)
-    server.call("add_task", worker="w", task_id="a", family="a", deps=["b"], unknown=1)
-    server.call("add_task", worker="w", task_id="b", family="b", deps=["a"])
-    server.call("add_task", worker="w", task_id="not a hash (at all) / \u0000 é", family="x")
-    reply = server.call("get_work", worker="w", host="h")
-    assert reply["task_id"] == "not a hash (at all) / \u0000 é"
-    assert reply["n_pending_tasks"] == 4
-    assert len(server.call("dep_graph", task_id="wide")) == 100_000
-    assert server.call("add_task_batcher", worker="w", task_family="x", batched_args=["a"],
-                       max_batch_size=float("inf")) is None
-
-
-def test_huge_body_is_refused(server):
-    try:
-        status = post(server.url + "/api/add_task", b"data=" + b"x" * (100 << 20))
-    except (urllib.error.URLError, ConnectionError):
-        status = 413  # refused while it was still being sent
-    assert status == 413
-    assert server.call("is_paused") == {"paused": False}

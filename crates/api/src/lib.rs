@@ -39,6 +39,7 @@ mod vault;
 mod versions;
 mod view;
 mod why;
+mod workers;
 mod workflows;
 
 use std::sync::Arc;
@@ -76,6 +77,7 @@ fn all_routes() -> Routes {
         .merge(bulk::routes())
         .merge(tasks::routes())
         .merge(why::routes())
+        .merge(workers::routes())
         .merge(artifacts::routes())
         .merge(rendered::routes())
         .merge(logs::routes())

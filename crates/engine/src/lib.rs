@@ -40,6 +40,9 @@ pub use command::{
 pub use engine::{Engine, EngineOptions};
 pub use gate_eval::{Counts, decide_counting};
 pub use limits::{LimitKey, LimitView};
-pub use machine::{Machine, MachineFactory, MachineOutput, MachineRequest};
+pub use machine::{
+    Machine, MachineFactory, MachineOutput, MachineRequest, Overview, Published, ResourceView,
+    WorkerView,
+};
 pub use plan::{MAX_NODES, Plan, PlanError};
 pub use transition::Move;

@@ -3,7 +3,7 @@
 //! A machine belongs to one open run. It is pure, is called inside the engine's step, and its rows
 //! are committed in the same transaction as the engine's, so both always agree.
 
-use kobza_model::{Cause, Json, MachineRow, Now, Outcome, RunId, TaskState};
+use kobza_model::{Cause, Json, MachineRow, Now, Outcome, RunId, TaskState, Timestamp};
 
 use crate::NewTask;
 
@@ -20,6 +20,11 @@ pub trait Machine: Send {
     /// forgotten leaves the memory, as if it were listed in [`MachineOutput::forgotten`].
     fn knows(&self, _task: &str) -> bool {
         true
+    }
+
+    /// Who works for the run and what they share, where workers come from outside.
+    fn overview(&self) -> Option<Overview> {
+        None
     }
 
     /// The engine time at which `call` wants to be called with method `$tick`, if any.
@@ -48,8 +53,67 @@ pub struct MachineOutput {
     /// Finished tasks that the machine will not speak of again. They leave the memory; the rows of
     /// the newest stay for readers. A task of the same name that is added later is another one.
     pub forgotten: Vec<String>,
+    /// Data that tasks of the run published.
+    pub published: Vec<Published>,
+    /// What the event log shall tell that no state does: a word, and JSON text.
+    pub notes: Vec<(String, String)>,
     /// The run is over.
     pub close: Option<Outcome>,
+}
+
+/// A piece of data that a task of an open run published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Published {
+    /// The task's name.
+    pub task: String,
+    /// A name that [`kobza_model::validate_asset`] accepts.
+    pub asset: String,
+    pub partition: Option<String>,
+    /// JSON text of an object.
+    pub metadata: String,
+}
+
+/// Workers of an open run, and the resources that they share.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Overview {
+    /// The newest first.
+    pub workers: Vec<WorkerView>,
+    /// By name.
+    pub resources: Vec<ResourceView>,
+    /// Nobody gets new work.
+    pub paused: bool,
+}
+
+/// A worker process that asks for work.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WorkerView {
+    pub name: String,
+    /// The machine that it says it runs on.
+    pub host: Option<String>,
+    /// It gets no new work: somebody disabled it.
+    pub disabled: bool,
+    /// It runs what others asked for.
+    pub assistant: bool,
+    /// When it was first heard of, and last; by this server's clock.
+    pub started_at: Timestamp,
+    pub seen_at: Timestamp,
+    /// Tasks that it runs at once.
+    pub processes: u32,
+    /// Names of tasks that it runs.
+    pub running: Vec<String>,
+    /// Tasks that wait and that it may run, and those of them that nobody else may.
+    pub pending: u64,
+    pub unique: u64,
+}
+
+/// Something that tasks need an amount of while they run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ResourceView {
+    pub name: String,
+    pub total: f64,
+    pub used: f64,
+    /// Running tasks that hold some of it.
+    pub tasks: u64,
 }
 
 /// Makes machines: new ones, and ones restored from their rows.

@@ -1,6 +1,8 @@
 //! Open runs: their drivers add tasks, state what happened, and close them.
 
-use kobza_model::{Cause, Json, MachineRow, Outcome, RunId, TaskId, TaskNo, TaskState, Timestamp};
+use kobza_model::{
+    Cause, EventKind, Json, MachineRow, Outcome, RunId, TaskId, TaskNo, TaskState, Timestamp,
+};
 
 use crate::action::Reply;
 use crate::command::{MachineCall, NewTask, Refusal};
@@ -96,6 +98,15 @@ impl Cx {
         let at = self.now.wall;
         for (name, state, cause, message) in out.observed {
             self.observed(run, &name, state, cause, message, at);
+        }
+        for published in out.published {
+            let task = run.names.get(&published.task).copied();
+            let (asset, partition) = (published.asset, published.partition);
+            let kind = EventKind::Materialized { asset, partition, metadata: published.metadata };
+            self.event(id, task, kind);
+        }
+        for (word, detail) in out.notes {
+            self.note(run, None, word, detail);
         }
         for name in out.forgotten {
             self.forget(run, &name);

@@ -8,6 +8,7 @@ use kobza_model::{
 
 use crate::engine::Engine;
 use crate::limits::LimitView;
+use crate::machine::Overview;
 use crate::memory::flag;
 
 impl Engine {
@@ -29,6 +30,12 @@ impl Engine {
     #[must_use]
     pub fn run_row(&self, id: RunId) -> Option<&RunRow> {
         self.runs.get(&id).map(|r| &r.row)
+    }
+
+    /// Who works for an open run. `None`: nobody from outside does, or the run is over.
+    #[must_use]
+    pub fn overview(&self, id: RunId) -> Option<Overview> {
+        self.runs.get(&id)?.machine.as_ref()?.overview()
     }
 
     #[must_use]

@@ -39,11 +39,12 @@ function clean(query: Query): Query {
   );
 }
 
-/** Reads one resource. `null` as path waits. */
+/** Reads one resource. `null` as path waits; `every` asks again after so many milliseconds, for what
+ * no event tells. */
 export function useApi<T>(
   path: string | null,
   query: Query = {},
-  options: { keep?: boolean } = {},
+  options: { keep?: boolean; every?: number } = {},
 ) {
   const cleaned = clean(query);
   return useQuery<T, Error>({
@@ -51,6 +52,7 @@ export function useApi<T>(
     enabled: path !== null,
     queryFn: ({ signal }) => request<T>(path ?? "", { query: cleaned, signal }),
     ...(options.keep === false ? { placeholderData: undefined } : {}),
+    ...(options.every ? { refetchInterval: options.every } : {}),
   });
 }
 

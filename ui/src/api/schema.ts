@@ -638,6 +638,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/runs/{id}/workers": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Workers of an open run */
+        get: operations["get_runs_id_workers"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/runs/bulk": {
         parameters: {
             query?: never;
@@ -1925,6 +1942,19 @@ export interface components {
              */
             total?: number | null;
         };
+        /** @description Something that tasks need an amount of while they run. */
+        RunResource: {
+            name: string;
+            /**
+             * Format: uint64
+             * @description Running tasks that hold some of it.
+             */
+            tasks: number;
+            /** Format: double */
+            total: number;
+            /** Format: double */
+            used: number;
+        };
         /** @description Which runs, as lists and bulk actions are asked. */
         RunsAsked: {
             /** @default null */
@@ -1968,6 +1998,49 @@ export interface components {
         };
         /** @enum {string} */
         RunState: "queued" | "running" | "paused" | "cancelling" | "succeeded" | "failed" | "cancelled";
+        /** @description A worker process. */
+        RunWorker: {
+            /** @description It runs what others asked for. */
+            assistant: boolean;
+            /** @description It gets no new work: somebody disabled it. */
+            disabled: boolean;
+            /** @description The machine that it says it runs on. */
+            host: string | null;
+            name: string;
+            /**
+             * Format: uint64
+             * @description Tasks that wait and that it may run.
+             */
+            pending: number;
+            /**
+             * Format: uint32
+             * @description Tasks that it runs at once.
+             */
+            processes: number;
+            /** @description Names of tasks that it runs. */
+            running: string[];
+            /**
+             * Format: date-time
+             * @description When it was heard of last.
+             */
+            seen_at: string;
+            /** Format: date-time */
+            started_at: string;
+            /**
+             * Format: uint64
+             * @description Those of them that nobody else may run.
+             */
+            unique: number;
+        };
+        /** @description Workers of an open run, and what they share. */
+        RunWorkers: {
+            /** @description Nobody gets new work. */
+            paused: boolean;
+            /** @description By name. */
+            resources: components["schemas"]["RunResource"][];
+            /** @description The newest first. */
+            workers: components["schemas"]["RunWorker"][];
+        };
         /** @description What starts a run. All of it may be left out. */
         StartBody: {
             /**
@@ -5901,6 +5974,82 @@ export interface operations {
                 };
                 content: {
                     "application/json": unknown;
+                };
+            };
+            /** @description The request cannot be understood */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description No credentials, or wrong ones */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The role does not suffice */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description There is no such thing */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Too many tries */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The store does not answer */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    get_runs_id_workers: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RunWorkers"];
                 };
             };
             /** @description The request cannot be understood */

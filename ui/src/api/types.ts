@@ -17,6 +17,10 @@ export type RunBar = Schema["RunBar"];
 
 export type Run = Schema["Run"];
 
+export type RunWorkers = Schema["RunWorkers"];
+export type RunWorker = Schema["RunWorker"];
+export type RunResource = Schema["RunResource"];
+
 export interface TaskBrief {
   id: string;
   run: string;

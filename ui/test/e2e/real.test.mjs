@@ -323,6 +323,39 @@ inPage(
   },
 );
 
+inPage("a Luigi run shows its graph, its workers and its resources", {}, async (page) => {
+  const call = async (method, data) => {
+    const headers = { "content-type": "application/json" };
+    const body = JSON.stringify(data);
+    const answer = await fetch(`${url}/luigi/api/${method}`, { method: "POST", headers, body });
+    assert.equal(answer.status, 200, method);
+    return (await answer.json()).response;
+  };
+  const worker = "Worker(salt=1, workers=2, host=etl-1, username=ann, pid=7)";
+  const load = { worker, task_id: "Load_1", family: "Load", params: { day: "1" } };
+  await call("update_resource", { resource: "warehouse", amount: 3 });
+  await call("add_task", { ...load, resources: { warehouse: 2 } });
+  await call("add_task", { worker, task_id: "Report_1", family: "Report", deps: ["Load_1"] });
+  await call("add_worker", { worker, info: { host: "etl-1", workers: 2 } });
+  assert.equal((await call("get_work", { worker, host: "etl-1" })).task_id, "Load_1");
+  const { items } = await api("/runs?workflow=luigi");
+  await page.goto(`${url}/runs/${items[0].id}`);
+  await page.locator(".node", { hasText: "Report_1" }).waitFor();
+  await page.getByRole("link", { name: "Workers", exact: true }).click();
+  const shares = page.getByRole("region", { name: "Resources" });
+  await shares.getByText("2 of 3").waitFor();
+  const row = page.getByRole("row", { name: /host=etl-1/ });
+  await row.getByText("1 of 2").waitFor();
+  if (SHOTS) await page.screenshot({ path: join(SHOTS, "luigi-workers.png") });
+  await row.getByRole("link", { name: "Load_1" }).click();
+  await page.getByRole("row", { name: /Load_1/ }).waitFor();
+  await page.getByRole("link", { name: "Workers", exact: true }).click();
+  // A worker's end of a task is an event: the page follows it.
+  await call("add_task", { ...load, status: "DONE", resources: { warehouse: 2 } });
+  await shares.getByText("0 of 3").waitFor();
+  await row.getByText("nothing").waitFor();
+});
+
 inPage("the calendar shows the slots to come", {}, async (page) => {
   await page.goto(`${url}/workflows/orders?tab=calendar&year=${new Date().getUTCFullYear() + 1}`);
   await page.locator(".day.planned").first().waitFor();
@@ -389,6 +422,7 @@ test("every view: accessible, within the policy, without sideways scrolling", {
     ...["graph", "timeline", "tasks", "events", "artifacts", "details"].map(
       (tab) => `/runs/${run.id}?tab=${tab}`,
     ),
+    `/runs/${(await api("/runs?workflow=luigi")).items[0].id}?tab=workers`,
     ...["log", "why", "values", "artifacts", "detail", "events"].map(
       (tab) => `/tasks/${tasks[0].id}?tab=${tab}`,
     ),

@@ -5,14 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use kobza_model::Timestamp;
 use kobza_schedule::Schedule;
 use kobza_schedule::partition::PartitionDefinition;
-use kobza_store::{ViewError, Views, WorkflowFilter};
+use kobza_store::{Origin, ViewError, Views, WorkflowFilter};
 use kobza_triggers::TriggerKind;
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::ApiError;
 use crate::shape::Shapes;
 use crate::state::ApiState;
+
+/// Assets that are asked what they were made from.
+const MAX_ORIGINS: u32 = 10_000;
 
 /// Which workflows make and read each asset.
 #[derive(Default)]
@@ -59,8 +62,31 @@ impl Lineage {
             }
             match page.next {
                 Some(next) => cursor = Some(next),
-                None => return Ok(found),
+                None => break,
             }
+        }
+        for origin in views.asset_origins(namespace, MAX_ORIGINS)? {
+            found.made_from(&origin);
+        }
+        Ok(found)
+    }
+
+    /// What data itself says of where it came from: of workflows that are not known beforehand.
+    fn made_from(&mut self, origin: &Origin) {
+        #[derive(Deserialize)]
+        struct Told {
+            made_from: BTreeSet<String>,
+        }
+        let Ok(told) = serde_json::from_str::<Told>(&origin.metadata) else { return };
+        let add = |list: &mut Vec<String>| {
+            if !list.contains(&origin.workflow) {
+                list.push(origin.workflow.clone());
+            }
+        };
+        add(self.producers.entry(origin.asset.clone()).or_default());
+        for from in told.made_from.into_iter().filter(|from| *from != origin.asset) {
+            add(self.consumers.entry(from.clone()).or_default());
+            self.edges.insert((from, origin.asset.clone(), origin.workflow.clone()));
         }
     }
 

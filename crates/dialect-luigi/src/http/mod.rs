@@ -27,7 +27,7 @@ pub use self::hooks::TestHooks;
 pub const MAX_BODY: usize = 32 << 20;
 
 /// Methods that clients may call.
-const METHODS: [&str; 41] = [
+const METHODS: [&str; 42] = [
     "add_scheduler_message_response",
     "add_task",
     "add_task_batcher",
@@ -54,6 +54,7 @@ const METHODS: [&str; 41] = [
     "ping",
     "prune",
     "re_enable_task",
+    "report_targets",
     "report_task_statistics",
     "resource_list",
     "retry",

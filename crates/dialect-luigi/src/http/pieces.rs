@@ -12,7 +12,7 @@ use super::{HostError, MachineHost, OPENING};
 
 /// Pieces that are sent at once; a longer list leaves room between its pieces, so that workers find
 /// a processor free while somebody looks at fifty thousand tasks.
-const AT_ONCE: u32 = 20;
+const AT_ONCE: u32 = 5;
 /// Between the pieces of a longer one.
 const PAUSE: Duration = Duration::from_millis(1);
 

@@ -35,9 +35,13 @@ pub(super) fn shown(task: &Task) -> (TaskState, Cause) {
     }
 }
 
-/// The last line of an explanation, which is JSON text of a traceback.
+/// The last line of a task's explanation.
 fn message(task: &Task) -> Option<String> {
-    let raw = task.expl.as_str()?;
+    last_line(task.expl.as_str()?)
+}
+
+/// The last line of an explanation, which is a traceback, mostly as JSON text.
+pub(super) fn last_line(raw: &str) -> Option<String> {
     let text = match Value::parse(raw) {
         Ok(Value::Str(text)) => text,
         Ok(Value::Null) => return None,
@@ -55,6 +59,8 @@ impl LuigiMachine {
 
     /// Moves everything that changed into the output.
     pub(super) fn flush(&mut self, now: f64, out: &mut MachineOutput) {
+        out.published.append(&mut self.published);
+        out.notes.append(&mut self.notes);
         let dirty = std::mem::take(&mut self.dirty);
         let mut defined: Vec<NodeNo> = dirty.definitions.into_iter().collect();
         // Placeholders are made after the task that needs them, and must be known before it.

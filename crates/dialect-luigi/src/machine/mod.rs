@@ -13,19 +13,21 @@ mod index;
 mod mirror;
 mod node;
 mod ops;
+mod overview;
 mod prune;
 mod read;
 mod resources;
 mod rows;
 mod state;
 mod status;
+mod targets;
 mod walk;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use kobza_engine::{Machine, MachineFactory, MachineOutput, MachineRequest};
+use kobza_engine::{Machine, MachineFactory, MachineOutput, MachineRequest, Overview, Published};
 use kobza_model::{EngineTime, Json, MachineRow, RunId};
 
 use self::args::Args;
@@ -101,6 +103,9 @@ pub struct LuigiMachine {
     next_message: u64,
     dirty: Dirty,
     farewells: VecDeque<Farewell>,
+    /// For the next output.
+    published: Vec<Published>,
+    notes: Vec<(String, String)>,
     reads: read::Reads,
     /// After a restart workers count as seen at the first call.
     fresh: bool,
@@ -128,6 +133,8 @@ impl LuigiMachine {
             next_message: 1,
             dirty: Dirty::default(),
             farewells: VecDeque::new(),
+            published: Vec::new(),
+            notes: Vec::new(),
             reads: read::Reads::default(),
             fresh: false,
             next_prune: None,
@@ -151,8 +158,9 @@ impl LuigiMachine {
             }
             "add_worker" => self.add_worker(args, now)?,
             "add_task_batcher" => self.add_task_batcher(args)?,
-            "announce_scheduling_failure" | "report_task_statistics" => Value::Null,
-            "update_metrics_task_started" => Value::Null,
+            "announce_scheduling_failure" => self.announce_failure(args),
+            "report_targets" => self.report_targets(args)?,
+            "report_task_statistics" | "update_metrics_task_started" => Value::Null,
             "set_task_status_message" => self.set_status_message(args)?,
             "get_task_status_message" => self.get_status_message(args)?,
             "set_task_progress_percentage" => self.set_progress(args)?,
@@ -269,6 +277,10 @@ impl Machine for LuigiMachine {
 
     fn next_tick(&self) -> Option<EngineTime> {
         self.next_prune
+    }
+
+    fn overview(&self) -> Option<Overview> {
+        Some(self.look())
     }
 }
 

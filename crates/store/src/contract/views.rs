@@ -182,6 +182,17 @@ pub struct Materialization {
     pub metadata: String,
 }
 
+/// An asset whose newest data says what it was made from: `made_from` in its metadata, a list of
+/// assets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    pub asset: String,
+    /// Of the run that made it.
+    pub workflow: String,
+    /// JSON text.
+    pub metadata: String,
+}
+
 /// The newest data of a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartitionStatus {
@@ -304,6 +315,10 @@ pub trait Views: Send + Sync {
         cursor: Option<&str>,
         limit: u32,
     ) -> Result<Page<Materialization>>;
+
+    /// Assets whose newest data says what it was made from, by name; at most `limit`. Only while the
+    /// run that made it is kept.
+    fn asset_origins(&self, namespace: &str, limit: u32) -> Result<Vec<Origin>>;
 
     /// Partitions with data, by name.
     fn asset_partitions(

@@ -1,7 +1,7 @@
 //! Assets: what was made when, by whom, and what checks said.
 
 use super::{Cells, Conditions, Queries, Result, all, cursor, first, page_size};
-use crate::{AssetSummary, CheckResult, Materialization, Page, PartitionStatus, ViewError};
+use crate::{AssetSummary, CheckResult, Materialization, Origin, Page, PartitionStatus, ViewError};
 
 type Viewed<T> = std::result::Result<T, ViewError>;
 
@@ -103,6 +103,23 @@ pub(super) fn history(
     let last = items.last().filter(|_| more);
     let next = last.and_then(|row| cursor::encode("materializations", &row.seq));
     Ok(Page { items, next })
+}
+
+pub(super) fn origins(
+    queries: &mut dyn Queries,
+    namespace: &str,
+    limit: u32,
+) -> Result<Vec<Origin>> {
+    let sql = format!(
+        "SELECT a.name, w.name, m.metadata FROM asset a
+         JOIN materialization m ON m.seq = a.materialized_seq
+         JOIN run r ON r.id = m.run JOIN workflow w ON w.workflow_no = r.workflow_no
+         WHERE a.namespace = ?1 AND m.metadata LIKE '%\"made_from\"%'
+         ORDER BY a.name LIMIT {limit}"
+    );
+    all(queries, &sql, &[namespace.into()], |cells| {
+        Ok(Origin { asset: cells.text(0)?, workflow: cells.text(1)?, metadata: cells.text(2)? })
+    })
 }
 
 pub(super) fn partitions(

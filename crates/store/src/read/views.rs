@@ -6,7 +6,7 @@ use kobza_model::{
 
 use super::{Queries, Reads, assets, events, load, objects, runs, tasks, with, workflows};
 use crate::{
-    AssetSummary, CheckResult, EventPage, GridRun, Materialization, ObjectQuery, Page,
+    AssetSummary, CheckResult, EventPage, GridRun, Materialization, ObjectQuery, Origin, Page,
     PartitionStatus, RunFilter, StoreError, StoredObject, StoredWorkflow, TaskCount, TaskFilter,
     VersionSummary, ViewError, Views, WorkflowFilter, WorkflowSummary,
 };
@@ -158,6 +158,10 @@ impl<S: Reads> Views for S {
         limit: u32,
     ) -> Result<Page<Materialization>> {
         view(self, |q| assets::history(q, (namespace, name), partition, cursor, limit))
+    }
+
+    fn asset_origins(&self, namespace: &str, limit: u32) -> Result<Vec<Origin>> {
+        plain(self, |q| assets::origins(q, namespace, limit))
     }
 
     fn asset_partitions(

@@ -175,10 +175,22 @@ where
     assert_eq!(checks.len(), 1);
     assert!(checks[0].passed && checks[0].blocking && checks[0].seq == 6);
 
+    // Data may say what it was made from, while its run is kept.
+    let metadata = "{\"made_from\":[\"mart\"]}".to_owned();
+    let report = EventKind::Materialized { asset: "report".into(), partition: None, metadata };
+    commit_events(&mut fence, 4, vec![event(4, report)]);
+    let origins = store.asset_origins("default", 10).unwrap();
+    assert_eq!(origins.len(), 1);
+    assert_eq!(origins[0].asset, "report");
+    assert!(origins[0].metadata.contains("mart"));
+    assert_eq!(store.asset_origins("other", 10).unwrap(), []);
+    assert_eq!(store.asset_origins("default", 0).unwrap(), []);
+
     // Runs go, what is newest about the data stays.
     let retain = Write::Retain { ended_before: second(100), limit: 10 };
     step(&store, &mut fence, &writes(200, vec![retain]));
     assert_eq!(store.get_run(run_id(2)).unwrap(), None);
     assert_eq!(history(None), [5, 3]);
+    assert_eq!(store.asset_origins("default", 10).unwrap(), []);
     assert_eq!(store.asset_checks("default", "raw/orders").unwrap(), checks);
 }

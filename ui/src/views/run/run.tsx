@@ -25,6 +25,7 @@ import { NodePanel } from "./node-panel";
 import { RunDetails } from "./run-details";
 import { RunTasks } from "./run-tasks";
 import { RunTimeline } from "./run-timeline";
+import { RunWorkersTab } from "./run-workers";
 import { useWatchedRun } from "./watch";
 
 const GraphView = lazy(() => import("../../graph/graph-view"));
@@ -278,6 +279,7 @@ function RunBody({ run }: { run: Run }) {
           ["graph", "Graph"],
           ["timeline", "Timeline"],
           ["tasks", upper(words.tasks)],
+          ...(run.open ? ([["workers", "Workers"]] as const) : []),
           ["events", "Events"],
           ["artifacts", "Artifacts"],
           ["details", `${upper(words.params)} and notes`],
@@ -289,6 +291,7 @@ function RunBody({ run }: { run: Run }) {
           <RunTimeline run={run} chosen={search.task ?? null} onOpen={openTask} />
         ) : null}
         {tab === "tasks" ? <RunTasks run={run} onOpen={openTask} /> : null}
+        {tab === "workers" ? <RunWorkersTab run={run} /> : null}
         {tab === "events" ? <EventList query={{ run: run.id }} /> : null}
         {tab === "artifacts" ? <Artifacts path={`/runs/${run.id}/artifacts`} /> : null}
         {tab === "details" ? <RunDetails run={run} /> : null}
