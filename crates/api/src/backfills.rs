@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::auth::Principal;
 use crate::auth::Role::{Operator, Viewer};
 use crate::error::ApiError;
-use crate::extract::{Created, Either, Json, Path, Query};
+use crate::extract::{Created, Either, Json, NewId, Path, Query};
 use crate::state::ApiState;
 use crate::table::{Routes, Space};
 use crate::workflows::Place;
@@ -329,6 +329,7 @@ fn existing(
 
 async fn make(
     State(state): State<ApiState>,
+    new: NewId,
     Extension(principal): Extension<Principal>,
     Query(place): Query<Place>,
     Json(body): Json<Body>,
@@ -336,7 +337,12 @@ async fn make(
     let namespace = place.namespace();
     let spec = body.spec(&state, &namespace).await?;
     if !body.dry_run {
-        let id = uuid::Uuid::now_v7().to_string();
+        let id = new.id.to_string();
+        if new.again
+            && let Some(row) = state.triggers()?.backfill(&namespace, &id).await?
+        {
+            return Ok(Either::B(Created(view(&namespace, &row))));
+        }
         let row = state.triggers()?.create_backfill(&namespace, &id, spec, &principal.name).await?;
         return Ok(Either::B(Created(view(&namespace, &row))));
     }

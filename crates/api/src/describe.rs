@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use crate::auth::Principal;
 use crate::error::ApiError;
 use crate::extract::{
-    Created, Either, Given, Json, Media, NoContent, Path, Query, Raw, Source, Stream,
+    Created, Either, Given, Json, Media, NewId, NoContent, Path, Query, Raw, Source, Stream,
 };
 use crate::state::ApiState;
 
@@ -138,7 +138,7 @@ macro_rules! nothing {
     };
 }
 
-nothing!(State<ApiState>, Extension<Principal>, HeaderMap);
+nothing!(State<ApiState>, Extension<Principal>, HeaderMap, NewId);
 
 // The path says it itself.
 impl<T> Input for Path<T> {

@@ -17,6 +17,14 @@ pub(crate) struct Path<T>(pub(crate) T);
 pub(crate) struct Query<T>(pub(crate) T);
 /// A JSON body, of a request or of an answer with status 200.
 pub(crate) struct Json<T>(pub(crate) T);
+/// The id of what a call makes. It goes with the call's idempotency key, so that a repetition, even
+/// after the server died in between, finds what was made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NewId {
+    pub(crate) id: uuid::Uuid,
+    /// An earlier call may have made it.
+    pub(crate) again: bool,
+}
 /// A JSON body that may be left out.
 pub(crate) struct Given<T>(pub(crate) T);
 /// An answer with status 201.
@@ -76,6 +84,15 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
         let found = axum::extract::Query::<T>::try_from_uri(&parts.uri);
         found.map(|query| Self(query.0)).map_err(|e| ApiError::bad(e.body_text()))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for NewId {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        let fresh = || Self { id: uuid::Uuid::now_v7(), again: false };
+        Ok(parts.extensions.get::<Self>().copied().unwrap_or_else(fresh))
     }
 }
 

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use crate::auth::{COOKIE, Principal, Role, token_key};
 use crate::error::ApiError;
+use crate::extract::NewId;
 use crate::state::ApiState;
 use crate::table::{Route, Space, Table};
 
@@ -244,6 +245,8 @@ impl Drop for Working<'_> {
 }
 
 /// Does a write once for each key: a repetition with the same body gets the same answer for a day.
+/// That the call has begun, and the id of what it makes, are kept before anything is done: when the
+/// server dies before the answer is kept, a repetition finds what was made.
 async fn once(
     state: &ApiState,
     who: &str,
@@ -276,13 +279,30 @@ async fn once(
         .hint("repeat it in a moment")
         .into_response();
     };
+    let keep = |value: Value| Write::PutObject {
+        kind: kinds::IDEMPOTENCY,
+        namespace: String::new(),
+        key: place.clone(),
+        value: Some(value),
+    };
     let wanted = place.clone();
     let now = kobza_runtime::wall_now();
-    match state.read(move |v| v.get_object(kinds::IDEMPOTENCY, "", &wanted)).await {
-        Ok(Some(kept)) if now.0 - kept.updated_at.0 < 86_400_000_000 => {
-            if kept.value.get("print").and_then(Value::as_str) == Some(print.as_str()) {
-                return repeated(&kept.value);
+    let kept = match state.read(move |v| v.get_object(kinds::IDEMPOTENCY, "", &wanted)).await {
+        Ok(kept) => kept.filter(|kept| now.0 - kept.updated_at.0 < 86_400_000_000),
+        Err(error) => return error.into_response(),
+    };
+    let kept = kept.map_or(Value::Null, |kept| kept.value);
+    let text = |field: &str| kept.get(field).and_then(Value::as_str);
+    let new = match (text("print"), text("begun").and_then(|id| id.parse().ok())) {
+        (None, _) => {
+            let new = NewId { id: uuid::Uuid::now_v7(), again: false };
+            let begun = json!({"print": print, "begun": new.id});
+            if let Err(error) = state.write(vec![keep(begun)]).await {
+                return error.into_response();
             }
+            new
+        }
+        (Some(own), _) if own != print => {
             return ApiError::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "invalid",
@@ -291,10 +311,13 @@ async fn once(
             .hint("use a new key for each request")
             .into_response();
         }
-        Ok(_) => {}
-        Err(error) => return error.into_response(),
-    }
-    let response = next.run(Request::from_parts(parts, Body::from(bytes))).await;
+        // It was begun, and never answered: perhaps it was done.
+        (Some(_), Some(id)) => NewId { id, again: true },
+        (Some(_), None) => return repeated(&kept),
+    };
+    let mut request = Request::from_parts(parts, Body::from(bytes));
+    request.extensions_mut().insert(new);
+    let response = next.run(request).await;
     // What failed on our side may be tried again.
     if response.status().is_server_error() {
         return response;
@@ -307,13 +330,7 @@ async fn once(
     let secret = parts.headers.contains_key(header::SET_COOKIE) || is_secret(&parts.headers);
     if bytes.len() <= MAX_KEPT && !secret {
         let value = json!({"print": print, "status": parts.status.as_u16(), "body": String::from_utf8_lossy(&bytes)});
-        let write = Write::PutObject {
-            kind: kinds::IDEMPOTENCY,
-            namespace: String::new(),
-            key: place,
-            value: Some(value),
-        };
-        if let Err(error) = state.write(vec![write]).await {
+        if let Err(error) = state.write(vec![keep(value)]).await {
             tracing::error!(error = error.message, "an answer could not be kept for repetitions");
         }
     }

@@ -4,7 +4,6 @@ use axum::extract::{Extension, State};
 use axum::http::StatusCode;
 use kobza_engine::{Command, StartRun, StopMode};
 use kobza_model::{RunId, RunRow, RunState, TaskState, Timestamp};
-use kobza_runtime::Submission;
 use kobza_store::{Page, RunFilter, TaskFilter, ViewError, Views, Write};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -13,7 +12,7 @@ use serde_json::{Value, json};
 use crate::auth::Principal;
 use crate::auth::Role::{Operator, Viewer};
 use crate::error::ApiError;
-use crate::extract::{Created, Given, Json, List, NoContent, Paging, Path, Query};
+use crate::extract::{Created, Given, Json, List, NewId, NoContent, Paging, Path, Query};
 use crate::shape::Paths;
 use crate::state::{ApiState, Deleted};
 use crate::table::{Routes, Space};
@@ -420,6 +419,7 @@ struct Rerun {
 /// A new run with the parameters and the place of an old one.
 async fn rerun(
     State(state): State<ApiState>,
+    new: NewId,
     Path(id): Path<String>,
     Given(asked): Given<Rerun>,
 ) -> Result<Created<crate::start::Started>, ApiError> {
@@ -439,9 +439,8 @@ async fn rerun(
         .ok_or_else(|| crate::workflows::no_workflow(&old.workflow))?;
     let params = asked.params.unwrap_or(old.params);
     let params = crate::start::checked(&state, &stored.workflow, params)?;
-    let run = RunId(uuid::Uuid::now_v7());
-    let command = Command::StartRun(Box::new(StartRun {
-        run,
+    let start = Box::new(StartRun {
+        run: RunId(new.id),
         namespace: old.namespace,
         workflow: stored.workflow,
         version: stored.version,
@@ -454,10 +453,8 @@ async fn rerun(
         parent: None,
         priority: old.priority,
         extra: json!({"rerun_of": old.run}),
-    }));
-    state.handle.submit(Submission::from(command)).await?;
-    let row = load(&state, run).await?;
-    Ok(Created(crate::start::Started { id: run, state: row.state }))
+    });
+    crate::start::submit(&state, new, start).await
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use crate::auth::Role::Operator;
 use crate::error::{ApiError, Problem};
-use crate::extract::{Created, Given, Path, Query};
+use crate::extract::{Created, Given, NewId, Path, Query};
 use crate::state::ApiState;
 use crate::table::{Routes, Space};
 use crate::workflows::{Place, no_workflow};
@@ -52,6 +52,7 @@ pub(crate) struct Started {
 /// Starts a run; answers once it is durable.
 async fn start(
     State(state): State<ApiState>,
+    new: NewId,
     Path(name): Path<String>,
     Query(place): Query<Place>,
     Given(body): Given<StartBody>,
@@ -86,9 +87,8 @@ async fn start(
     if let Some(note) = body.note.as_ref().filter(|n| n.len() > MAX_TEXT_BYTES) {
         return Err(too_long("note", note.len()));
     }
-    let run = RunId(uuid::Uuid::now_v7());
     let mut start = Box::new(StartRun {
-        run,
+        run: RunId(new.id),
         namespace,
         workflow: stored.workflow,
         version: stored.version,
@@ -103,6 +103,22 @@ async fn start(
         extra: body.note.map_or(Value::Null, |note| json!({"note": note})),
     });
     state.catalog.complete(&mut start, kobza_runtime::wall_now());
+    submit(&state, new, start).await
+}
+
+/// Starts a run under the id that it was given. One that an earlier call of the same idempotency key
+/// has started is not started again.
+pub(crate) async fn submit(
+    state: &ApiState,
+    new: NewId,
+    start: Box<StartRun>,
+) -> Result<Created<Started>, ApiError> {
+    let run = start.run;
+    if new.again
+        && let Some(row) = state.read(move |v| v.get_run(run)).await?
+    {
+        return Ok(Created(Started { id: run, state: row.state }));
+    }
     state.handle.submit(Command::StartRun(start)).await?;
     let found = state.handle.query(move |engine| engine.run_row(run).map(|r| r.state)).await?;
     let run_state = match found {

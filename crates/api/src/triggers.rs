@@ -4,7 +4,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use kobza_engine::{Command, StartRun};
+use kobza_engine::StartRun;
 use kobza_model::{RunId, Timestamp};
 use kobza_store::{ObjectQuery, StoredObject, kinds};
 use kobza_triggers::service::{TriggerError, TriggerView};
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::auth::Role::{Operator, Viewer};
 use crate::error::ApiError;
-use crate::extract::{Created, Json, List, Paging, Path, Query};
+use crate::extract::{Created, Json, List, NewId, Paging, Path, Query};
 use crate::start::Started;
 use crate::state::ApiState;
 use crate::table::{Routes, Space};
@@ -294,6 +294,7 @@ async fn change(
 /// Starts a run of the trigger's workflow with its parameters, now; its slots stay as they are.
 async fn fire(
     State(state): State<ApiState>,
+    new: NewId,
     Path(id): Path<String>,
 ) -> Result<Created<Started>, ApiError> {
     let view = load(&state, &id).await?;
@@ -321,9 +322,8 @@ async fn fire(
         }
     };
     let params = crate::start::checked(&state, &stored.workflow, params)?;
-    let run = RunId(uuid::Uuid::now_v7());
-    let command = Command::StartRun(Box::new(StartRun {
-        run,
+    let start = Box::new(StartRun {
+        run: RunId(new.id),
         namespace: view.key.namespace.clone(),
         workflow: stored.workflow,
         version: stored.version,
@@ -336,10 +336,8 @@ async fn fire(
         parent: None,
         priority: 0,
         extra: Value::Null,
-    }));
-    state.handle.submit(command).await?;
-    let row = crate::runs::load(&state, run).await?;
-    Ok(Created(Started { id: run, state: row.state }))
+    });
+    crate::start::submit(&state, new, start).await
 }
 
 async fn decisions(

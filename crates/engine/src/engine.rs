@@ -230,9 +230,24 @@ impl Engine {
         std::mem::take(&mut self.cx.batch)
     }
 
-    /// What to do once the batch is durable.
+    /// What to do once the batch is durable. A launch that a report of the same batch has ended is
+    /// not among it: one that is sent again after a restart may have been lost long ago, and its
+    /// executor, told so, would take it for a new one.
     pub fn take_actions(&mut self) -> Vec<Action> {
-        std::mem::take(&mut self.cx.actions)
+        let mut actions = std::mem::take(&mut self.cx.actions);
+        actions.retain(|action| match action {
+            Action::Launch(launch) => self.owns(launch.id),
+            Action::Kill { .. } | Action::RunEnded { .. } | Action::RunStarted { .. } => true,
+        });
+        actions
+    }
+
+    /// Whether this launch is the one that has its task now.
+    fn owns(&self, id: kobza_model::LaunchId) -> bool {
+        self.runs
+            .get(&id.run)
+            .and_then(|run| run.tasks.get(id.task.0))
+            .is_some_and(|task| task.launch == id.launch && task.state.is_launched())
     }
 
     /// What the engine wants to know. Answers may come in the same batch.

@@ -438,9 +438,14 @@ impl Sim {
         // Adoption: confirmed launches that no executor has are lost for certain.
         let confirmed: Vec<LaunchId> =
             self.engine.confirmed_launches().into_iter().map(|(id, _)| id).collect();
+        let lost = self.lost_meanwhile();
         self.decide()?;
         let batch = self.engine.take_batch();
         self.store.commit(&batch);
+        // An executor that was told that its report is durable forgets the launch at once.
+        for id in lost {
+            self.executor.bodies.remove(&id);
+        }
         self.act();
         for id in confirmed {
             if !self.executor.bodies.contains_key(&id) {
@@ -451,6 +456,23 @@ impl Sim {
             }
         }
         Ok(())
+    }
+
+    /// Bodies whose loss is told in the restart's own batch, which may also send them again.
+    fn lost_meanwhile(&mut self) -> Vec<LaunchId> {
+        let ids: Vec<LaunchId> = self.executor.bodies.keys().copied().collect();
+        let mut lost = Vec::new();
+        for launch in ids {
+            if !self.executor.bodies[&launch].started && self.random.chance(20) {
+                self.report.lost += 1;
+                let body = ReportBody::Lost { message: "its shim died meanwhile".to_owned() };
+                let report = Message { launch, at: self.now.wall, body };
+                // Refused when another launch has the task: the body is gone all the same.
+                let _stale = self.engine.apply(Command::Report(report), self.now);
+                lost.push(launch);
+            }
+        }
+        lost
     }
 
     fn path(&self, id: TaskId) -> Option<String> {

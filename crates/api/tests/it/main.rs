@@ -4,4 +4,5 @@
 
 mod access;
 mod openapi;
+mod repeat;
 mod world;

@@ -256,3 +256,20 @@ pub(crate) fn a_restored_run_goes_on() {
     assert_eq!(steps, 12);
     assert!(matches!(QuestionKind::Guard, QuestionKind::Guard));
 }
+
+#[test]
+fn a_launch_that_is_lost_as_it_is_sent_again_is_not_sent() {
+    let definition = workflow(vec![node("a")], vec![]);
+    let mut bench = Bench::new(definition.clone());
+    let first = bench.launched[0].id;
+    // The commit of what was reported failed: the memory is read again, and the report with it.
+    let image = bench.engine.image(bench.run).unwrap();
+    let mut engine = Engine::new(EngineOptions::default());
+    engine.restore_run(image, std::sync::Arc::new(definition), bench.now).unwrap();
+    engine.take_up(bench.now);
+    bench.engine = engine;
+    bench.launched.clear();
+    bench.report(first, kobza_engine::ReportBody::Lost { message: "its shim died".to_owned() });
+    let launches: Vec<u32> = bench.launched.iter().map(|l| l.id.launch).collect();
+    assert_eq!(launches, [first.launch + 1], "the lost one would be a second body");
+}
