@@ -14,6 +14,9 @@ for parsing. It speaks JSON lines on its standard input and output:
 ``{"id": 3, "error": TEXT, "output": TAIL}`` when the child ended, or was ended, without a result. With
 ``"callbacks": [...]`` the child runs callbacks instead.
 
+``{"id": 4, "op": "ask", "question": {...}, "timeout": SECONDS}`` → ``{"id": 4, "answer": ...}`` or an error,
+by :mod:`kobza_airflow.answer` in a child of its own.
+
 While it parses, a file may ask for variables and the like: ``{"ask": 7, "id": 3, "request": {...}}``, to
 be answered by ``{"answer": 7, "body": {...}}``, with the models of the task SDK's protocol as JSON.
 
@@ -32,6 +35,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 #: Bytes kept of what a child prints.
@@ -62,11 +66,12 @@ class Child:
 
 
 class Host:
-    def __init__(self, answers: int) -> None:
+    def __init__(self, requests: int, answers: int) -> None:
         import msgspec
 
         self.encode = msgspec.msgpack.Encoder().encode
         self.decode = msgspec.msgpack.Decoder().decode
+        self.requests = requests
         self.answers = answers
         self.selector = selectors.DefaultSelector()
         self.children: dict[int, Child] = {}
@@ -82,12 +87,12 @@ class Host:
             view = view[os.write(self.answers, view) :]
 
     def run(self) -> None:
-        self.selector.register(0, selectors.EVENT_READ, ("requests", None))
+        self.selector.register(self.requests, selectors.EVENT_READ, ("requests", None))
         while True:
             for key, _ in self.selector.select(self._pause()):
                 kind, child = key.data
                 if kind == "requests":
-                    data = os.read(0, 1 << 16)
+                    data = os.read(self.requests, 1 << 16)
                     if not data:
                         return
                     self.lines += data
@@ -131,11 +136,26 @@ class Host:
 
             self.say({"id": number, "files": sorted(list_py_file_paths(request["folder"]))})
         elif request["op"] == "parse":
-            self._parse(request)
+            channel = self._start(request, _child)
+            self._send(
+                channel,
+                0,
+                {
+                    "type": "DagFileParseRequest",
+                    "file": request["file"],
+                    "bundle_path": request["bundle_path"],
+                    "bundle_name": request["bundle_name"],
+                    "callback_requests": request.get("callbacks") or [],
+                },
+            )
+        elif request["op"] == "ask":
+            question, encode = request["question"], self.encode
+            self._start(request, lambda: _answer(question, encode))
         else:
             self.say({"id": number, "error": f"there is no operation {request['op']!r}"})
 
-    def _parse(self, request: dict[str, Any]) -> None:
+    def _start(self, request: dict[str, Any], work: Callable[[], int]) -> Child:
+        """Forks a child for a request. Its channel is its descriptor 0."""
         ours, theirs = socket.socketpair()
         read_end, write_end = os.pipe()
         pid = os.fork()
@@ -148,7 +168,7 @@ class Host:
                 os.dup2(write_end, 1)
                 os.dup2(write_end, 2)
                 os.closerange(3, 1024)
-                code = _child()
+                code = work()
             except BaseException:
                 import traceback
 
@@ -166,17 +186,7 @@ class Host:
         self.children[child.number] = child
         self.selector.register(ours, selectors.EVENT_READ, ("message", child))
         self.selector.register(read_end, selectors.EVENT_READ, ("output", child))
-        self._send(
-            child,
-            0,
-            {
-                "type": "DagFileParseRequest",
-                "file": request["file"],
-                "bundle_path": request["bundle_path"],
-                "bundle_name": request["bundle_name"],
-                "callback_requests": request.get("callbacks") or [],
-            },
-        )
+        return child
 
     def _send(self, child: Child, number: int, body: Any, error: Any = None) -> None:
         frame = self.encode([number, body] if error is None else [number, body, error])
@@ -230,6 +240,11 @@ class Host:
             if body.get("type") == "DagFileParsingResult":
                 self._result(child, body)
                 return
+            if body.get("type") == "Answer":
+                self._close(child)
+                body.pop("type")
+                self.say({"id": child.number, **body})
+                return
             if body.get("type") == "MaskSecret":
                 self._send(child, number, None)
                 continue
@@ -277,7 +292,7 @@ class Host:
     def _overdue(self) -> None:
         now = time.monotonic()
         for child in [c for c in self.children.values() if c.until <= now]:
-            self._end(child, "it took longer than its time limit to parse")
+            self._end(child, "it took longer than its time limit")
 
 
 def _child() -> int:
@@ -286,6 +301,32 @@ def _child() -> int:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     _parse_file_entrypoint()
     return 0
+
+
+def _answer(question: dict[str, Any], encode: Callable[[Any], bytes]) -> int:
+    from .answer import answer
+
+    try:
+        body = {"answer": answer(question)}
+    except Exception as error:
+        import traceback
+
+        traceback.print_exc()
+        body = {"error": f"{type(error).__name__}: {error}"}
+    frame = encode([0, {"type": "Answer", **body}])
+    with socket.socket(fileno=os.dup(0)) as channel:
+        channel.sendall(len(frame).to_bytes(4, "big") + frame)
+    return 0
+
+
+def serve(name: str) -> None:
+    """In a child of a process that has Airflow imported: reads files for the server at the other end of
+    the abstract socket of this name, as long as that lives."""
+    _die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
+        server.connect("\0" + name)
+        Host(server.fileno(), server.fileno()).run()
 
 
 def main() -> int:
@@ -302,7 +343,7 @@ def main() -> int:
 
     gc.collect()
     gc.freeze()
-    Host(answers).run()
+    Host(0, answers).run()
     return 0
 
 

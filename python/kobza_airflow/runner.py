@@ -43,6 +43,8 @@ class Unusable(Exception):
 
 def load(entry: dict[str, Any]) -> Any:
     """For a parent: imports Airflow; with ``file``, parses that DAG file of ``bundle``."""
+    # It was for this interpreter, not for those that tasks start.
+    os.environ.pop("PYTHONHASHSEED", None)
     os.environ.update(_ENVIRONMENT)
     os.environ.update(entry.get("env") or {})
     _import()
@@ -102,7 +104,12 @@ class _Descriptor:
 
 
 def run(task: dict[str, Any]) -> dict[str, Any]:
-    """In a child: the stock task runner, until its process ends."""
+    """In a child: the stock task runner, until its process ends; or the process that reads DAG files."""
+    if task["function"] == "$parse":
+        from .parse import serve
+
+        serve(task["args"]["socket"])
+        return {}
     from airflow.sdk.execution_time import supervisor, task_runner
 
     requests, logs = task["channels"]

@@ -2,13 +2,12 @@
 
 use axum::extract::{Extension, State};
 use axum::http::StatusCode;
-use kobza_model::{RunState, Timestamp};
-use kobza_store::{ObjectQuery, RunFilter, Views, kinds};
+use kobza_store::{ObjectQuery, kinds};
 use kobza_triggers::TriggerKind;
 use kobza_triggers::backfill::{
-    BackfillItem, BackfillRow, BackfillSpec, BackfillState, ItemOutcome, ItemRow, Only, Order,
+    BackfillRow, BackfillSpec, BackfillState, ItemOutcome, ItemRow, Only, Order,
 };
-use kobza_triggers::service::BackfillAction;
+use kobza_triggers::service::{BackfillAction, PreviewItem};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -39,7 +38,7 @@ pub(crate) fn routes() -> Routes {
 }
 
 /// Items that a preview tells of one by one.
-const TOLD: usize = 200;
+const TOLD: u64 = 200;
 
 fn view(namespace: &str, row: &BackfillRow) -> Value {
     let state = match row.state {
@@ -53,6 +52,8 @@ fn view(namespace: &str, row: &BackfillRow) -> Value {
         Only::All => "all",
         Only::Missing => "missing",
         Only::Failed => "failed",
+        Only::New => "new",
+        Only::Ended => "ended",
     };
     let order = if row.spec.order == Order::NewestFirst { "descending" } else { "ascending" };
     let counts = json!({
@@ -145,13 +146,11 @@ async fn slots(
     Query(asked): Query<SlotsAsked>,
 ) -> Result<Json<Value>, ApiError> {
     let (namespace, row) = load(&state, &id).await?;
+    let items = state.triggers()?.backfill_items(&namespace, &id).await?;
+    let items = items.ok_or_else(|| ApiError::not_found("there is no such backfill"))?;
     let limit = asked.limit.unwrap_or(100).clamp(1, 500);
     let value = state
         .read(move |views| {
-            let items = row
-                .spec
-                .items(row.created_at)
-                .map_err(|e| kobza_store::StoreError(e.to_string()))?;
             let newest_first = row.spec.order == Order::NewestFirst;
             let mut position = asked.cursor.unwrap_or(0);
             let mut shown = Vec::new();
@@ -253,11 +252,14 @@ impl Body {
                     .list(Some(namespace))
                     .await?
                     .into_iter()
-                    .find(|t| {
-                        t.key.workflow == self.workflow
-                            && matches!(t.spec.kind, TriggerKind::Schedule(_))
+                    .filter(|t| t.key.workflow == self.workflow)
+                    .find_map(|t| match &t.spec.kind {
+                        TriggerKind::Schedule(_) => Some(only_schedule(&t.row.spec)),
+                        TriggerKind::Timetable { definition, .. } => {
+                            Some(json!({"timetable": definition}))
+                        }
+                        _ => None,
                     })
-                    .map(|t| only_schedule(&t.row.spec))
                     .ok_or_else(|| {
                         ApiError::new(
                             StatusCode::UNPROCESSABLE_ENTITY,
@@ -305,28 +307,6 @@ fn only_schedule(spec: &Value) -> Value {
     }
 }
 
-/// The newest run of a piece.
-fn existing(
-    views: &dyn Views,
-    namespace: &str,
-    workflow: &str,
-    item: &BackfillItem,
-) -> Result<Option<kobza_model::RunRow>, kobza_store::ViewError> {
-    let filter = RunFilter {
-        namespaces: vec![namespace.to_owned()],
-        workflow: Some(workflow.to_owned()),
-        partition: item.partition.clone(),
-        ..RunFilter::default()
-    };
-    if item.partition.is_some() {
-        return Ok(views.list_runs(&filter, None, 1)?.items.into_iter().next());
-    }
-    let page = views.list_runs(&filter, None, 1000)?;
-    Ok(page.items.into_iter().find(|r| {
-        item.interval.is_some_and(|(s, e)| r.interval_start == Some(s) && r.interval_end == Some(e))
-    }))
-}
-
 async fn make(
     State(state): State<ApiState>,
     new: NewId,
@@ -346,52 +326,41 @@ async fn make(
         let row = state.triggers()?.create_backfill(&namespace, &id, spec, &principal.name).await?;
         return Ok(Either::B(Created(view(&namespace, &row))));
     }
-    let preview = state.triggers()?.preview_backfill(&namespace, spec.clone()).await?;
-    let value = state
-        .read(move |views| {
-            let items = spec.items(kobza_runtime::wall_now()).map_err(|e| kobza_store::StoreError(e.to_string()))?;
-            let newest_first = spec.order == Order::NewestFirst;
-            let mut told = Vec::new();
-            let (mut create, mut skip, mut rerun) = (0u64, 0u64, 0u64);
-            for position in 0..preview.total.min(TOLD as u64) {
-                let Some(item) = items.get(position, newest_first) else { break };
-                let old = existing(views, &namespace, &spec.workflow, &item)?;
-                let failed = old.as_ref().is_some_and(|r| matches!(r.state, RunState::Failed | RunState::Cancelled));
-                let action = match (spec.only, &old) {
-                    (Only::All, None) | (Only::Missing, None) => "create",
-                    (Only::All, Some(_)) => "rerun",
-                    (Only::Missing | Only::Failed, Some(_)) if failed => "rerun",
-                    _ => "skip",
-                };
-                match action {
-                    "create" => create += 1,
-                    "rerun" => rerun += 1,
-                    _ => skip += 1,
-                }
-                let (start, end): (Option<Timestamp>, Option<Timestamp>) = item.interval.unzip();
-                told.push(json!({
-                    "interval_start": start, "interval_end": end, "partition": item.partition,
-                    "existing": old.map(|r| json!({"run": r.run, "state": r.state})), "action": action,
-                }));
-            }
-            let beyond = preview.total.saturating_sub(told.len() as u64);
-            let mut warnings = Vec::new();
-            if beyond > 0 {
-                // What lies beyond is counted by the service, not looked at one by one.
-                let more = preview.runs.saturating_sub(create + rerun);
-                create += more;
-                skip += beyond.saturating_sub(more);
-                if !preview.exact {
-                    warnings.push("there are too many to look at each: the counts are a lower bound".to_owned());
-                }
-            }
-            Ok(json!({
-                "count": preview.total, "items": told, "truncated": beyond > 0,
-                "counts": {"create": create, "skip": skip, "rerun": rerun}, "warnings": warnings,
-            }))
+    let triggers = state.triggers()?;
+    let (preview, items) = triggers.preview_backfill(&namespace, spec, TOLD).await?;
+    let (mut create, mut skip, mut rerun) = (0u64, 0u64, 0u64);
+    let told: Vec<Value> = items
+        .iter()
+        .map(|PreviewItem { item, newest, runs }| {
+            let (action, count) = match (runs, newest) {
+                (false, _) => ("skip", &mut skip),
+                (true, None) => ("create", &mut create),
+                (true, Some(_)) => ("rerun", &mut rerun),
+            };
+            *count += 1;
+            let (start, end) = item.interval.unzip();
+            json!({
+                "interval_start": start, "interval_end": end, "partition": item.partition,
+                "existing": newest.map(|(run, state)| json!({"run": run, "state": state})),
+                "action": action,
+            })
         })
-        .await?;
-    Ok(Either::A(Json(value)))
+        .collect();
+    let beyond = preview.total.saturating_sub(told.len() as u64);
+    let mut warnings = Vec::new();
+    if beyond > 0 {
+        // What lies beyond is counted by the service, not looked at one by one.
+        let more = preview.runs.saturating_sub(create + rerun);
+        create += more;
+        skip += beyond.saturating_sub(more);
+        if !preview.exact {
+            warnings.push("there are too many to look at each: the counts are a lower bound");
+        }
+    }
+    Ok(Either::A(Json(json!({
+        "count": preview.total, "items": told, "truncated": beyond > 0,
+        "counts": {"create": create, "skip": skip, "rerun": rerun}, "warnings": warnings,
+    }))))
 }
 
 async fn act(state: &ApiState, id: &str, action: BackfillAction) -> Result<Json<Value>, ApiError> {

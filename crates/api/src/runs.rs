@@ -221,7 +221,7 @@ async fn change(
         extra["note"] = note;
         extra
     });
-    let command = Command::Annotate { run: run.run, labels: change.labels, extra };
+    let command = Command::Annotate { run: run.run, labels: change.labels, params: None, extra };
     state.handle.submit(command).await?;
     Ok(Json(view::run(&load(&state, run.run).await?)))
 }

@@ -380,6 +380,7 @@ impl Paths {
                 max_active_runs: None,
                 hooks: Vec::new(),
                 open: true,
+                backfills_apart: false,
                 triggers: serde_json::Value::Null,
                 source: serde_json::Value::Null,
             }))),

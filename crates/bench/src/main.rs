@@ -54,6 +54,7 @@ fn workflow(name: &str, nodes: Vec<Node>) -> Workflow {
         max_active_runs: None,
         hooks: Vec::new(),
         open: false,
+        backfills_apart: false,
         triggers: Json::Null,
         source: Json::Null,
     }

@@ -33,6 +33,16 @@ pub fn dag_version(version: &str) -> Uuid {
     builder.into_uuid()
 }
 
+/// An asset's URI as Kobza names it: a name begins and ends with no `/`.
+#[must_use]
+pub fn asset_name(uri: &str) -> String {
+    let name = uri.trim_end_matches('/');
+    match name.starts_with('/') {
+        true => format!("file://{name}"),
+        false => name.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -44,6 +54,8 @@ mod tests {
         assert_eq!(id, task_instance(run, TaskNo(3), 1));
         assert_ne!(id, task_instance(run, TaskNo(3), 2));
         assert_ne!(id, task_instance(run, TaskNo(4), 1));
+        assert_eq!(asset_name("s3://bucket/key/"), "s3://bucket/key");
+        assert_eq!(asset_name("/data/orders"), "file:///data/orders");
         assert_eq!((id.get_version_num(), &id.to_string()[..13]), (7, "0190163d-8694"));
     }
 }

@@ -64,6 +64,16 @@ pub fn environment(bundle: &Place) -> BTreeMap<&'static str, String> {
     ])
 }
 
+/// What the process has loaded that all others of an environment are forked from.
+#[must_use]
+pub fn base(bundle: &Place) -> Json {
+    json!({
+        "env": environment(bundle),
+        // Sets come in the same order each time: an unchanged DAG is no new version.
+        "interpreter_env": {"PYTHONHASHSEED": "0"},
+    })
+}
+
 /// The launch of a task's try.
 pub(crate) fn launch(
     launch: &Launch,
@@ -108,7 +118,7 @@ pub(crate) fn launch(
             "content": origin.content,
             "env": environment(&origin.bundle),
             // Airflow is imported once for all files.
-            "base": {"env": environment(&origin.bundle)},
+            "base": base(&origin.bundle),
         },
     });
     let spec = LaunchSpec {

@@ -7,7 +7,9 @@
 
 pub mod again;
 pub mod compile;
+mod custom;
 pub mod dag;
+pub mod dated;
 mod decide;
 pub mod desk;
 pub mod ends;
@@ -15,10 +17,12 @@ pub mod ids;
 mod launch;
 pub mod manual;
 pub mod parser;
+mod partitions;
 mod past;
 pub mod retry;
 pub mod rules;
 pub mod schedule;
+pub mod slots;
 pub mod start;
 pub mod states;
 pub mod task;
@@ -28,8 +32,10 @@ pub mod triggerer;
 use kobza_engine::{Decision, Launch, Question};
 use kobza_runtime::{Dialect, ExecutorName, Facts, LaunchSpec};
 
-pub use compile::{Bundle, Compiled, compile, conf, task_limit};
-pub use launch::{ADAPTER, Origin, Place, WAITERS, dag_run, environment, max_tries, run_id};
+pub use compile::{
+    AssetNames, Bundle, Compiled, Weights, asset_names, compile, conf, own_weights, task_limit,
+};
+pub use launch::{ADAPTER, Origin, Place, WAITERS, base, dag_run, environment, max_tries, run_id};
 pub use past::PAST;
 
 /// The dialect as the runtime calls it.

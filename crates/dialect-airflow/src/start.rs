@@ -1,6 +1,6 @@
 //! New runs of DAGs: the one way for tasks and people.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use kobza_engine::{ClearOptions, Command, StartRun};
 use kobza_model::{Json, RunId, TaskId, Timestamp, Workflow};
@@ -8,7 +8,8 @@ use kobza_runtime::{SubmitError, wall_now};
 use serde_json::json;
 
 use crate::desk::Desk;
-use crate::timetable::{RunType, Timetable, isoformat, random_suffix};
+use crate::schedule::{CustomTimetables, manual_interval};
+use crate::timetable::{RunType, isoformat, random_suffix};
 
 /// Checks a run's conf against the DAG's params; an error is for people.
 pub type CheckConf = dyn Fn(&Workflow, Json) -> Result<Json, String> + Send + Sync;
@@ -17,6 +18,8 @@ pub type CheckConf = dyn Fn(&Workflow, Json) -> Result<Json, String> + Send + Sy
 #[derive(Clone)]
 pub struct StartRuns {
     pub check: Arc<CheckConf>,
+    /// Who knows timetables of the user's own, once it is set up.
+    pub custom: Arc<OnceLock<Arc<dyn CustomTimetables>>>,
 }
 
 /// A run to be started.
@@ -101,19 +104,20 @@ impl Desk {
             return Err(StartError::Id("a run id has 1 to 250 characters".to_owned()));
         }
         if let Some(date) = start.logical_date {
-            let runs = self.runs(&start.namespace, &start.dag_id);
-            let runs = runs.map_err(|e| StartError::Store(e.detail.to_string()))?;
-            let same = runs.iter().find(|run| crate::desk::logical_date(run) == Some(date));
+            let place = (start.namespace.as_str(), start.dag_id.as_str());
+            let same = self.dated.run_at(self.views.as_ref(), place, date);
+            let same = same.map_err(|e| StartError::Store(e.to_string()))?;
             if let Some(run) = same {
                 return Err(StartError::Exists(run.run));
             }
         }
-        let interval = start.logical_date.map(|date| {
+        let interval = start.logical_date.map(|date| -> Result<_, String> {
             let timetable = &stored.workflow.source["airflow"]["dag"]["timetable"];
-            let data = Timetable::parse(timetable).and_then(|t| t.manual_data_interval(date));
-            // Only the DAG's own code knows the intervals of a timetable of its own.
-            data.map_or((date, date), |data| (data.start, data.end))
+            let custom = self.starts.custom.get().map(AsRef::as_ref);
+            let data = manual_interval(timetable, date, custom);
+            data.map(|data| (data.start, data.end))
         });
+        let interval = interval.transpose().map_err(StartError::Conf)?;
         let run = RunId(uuid::Uuid::now_v7());
         let extra = json!({"airflow": {
             "logical_date": start.logical_date,

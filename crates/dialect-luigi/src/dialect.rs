@@ -68,6 +68,7 @@ pub fn workflow() -> Workflow {
         max_active_runs: None,
         hooks: Vec::new(),
         open: true,
+        backfills_apart: false,
         triggers: Json::Null,
         source: Json::Null,
     }
@@ -92,7 +93,8 @@ pub async fn ensure_run(
         };
         let request = MachineCall { method: "$configure".to_owned(), arguments: settings.clone() };
         let configure = Command::Machine { run, request };
-        let annotate = Command::Annotate { run, labels: None, extra: Some(settings.clone()) };
+        let annotate =
+            Command::Annotate { run, labels: None, params: None, extra: Some(settings.clone()) };
         let submission = Submission { commands: vec![configure, annotate], writes: Vec::new() };
         match handle.submit(submission).await {
             Ok(_) => return Ok(run),

@@ -91,6 +91,16 @@ static ASSETS: Object = Object {
         field("all", List(&CONDITION), "When all of them were updated since the last run."),
         field("any", List(&CONDITION), "When any of them was updated."),
         field("per_partition", Bool, "Judge each partition apart."),
+        field(
+            "updates",
+            Word(&["all", "whole", "partitions"]),
+            "Which updates count: all, those of no partition, those of partitions; all when absent.",
+        ),
+        field(
+            "max_active",
+            Integer { min: 1, max: 1_000_000 },
+            "How many of its runs may be unfinished; what is updated meanwhile is gathered for one.",
+        ),
     ],
 };
 

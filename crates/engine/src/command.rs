@@ -94,10 +94,12 @@ pub enum Command {
         run: RunId,
         request: MachineCall,
     },
-    /// Set the dialect's own notes on a run or its labels.
+    /// Set the dialect's own notes on a run, its labels, or the parameters that tasks see from
+    /// now on.
     Annotate {
         run: RunId,
         labels: Option<Json>,
+        params: Option<Json>,
         extra: Option<Json>,
     },
 }

@@ -85,8 +85,7 @@ impl Engine {
     /// Lets a run begin, or wait for `max_active_runs`.
     pub(crate) fn admit_run(&mut self, mut run: Run) {
         let id = run.row.run;
-        let key = (run.row.namespace.clone(), run.row.workflow.clone());
-        let limit = run.plan.workflow.max_active_runs;
+        let (key, limit) = (run.admission_key(), run.admission_limit());
         let place = (std::cmp::Reverse(run.row.priority), self.next_sequence());
         let admission = self.admission.entry(key).or_default();
         if limit.is_some_and(|l| admission.active >= l) {

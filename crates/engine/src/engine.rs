@@ -170,10 +170,13 @@ impl Engine {
             }
             Command::CloseRun { run, outcome } => self.close_run(run, outcome),
             Command::Machine { run, request } => self.machine_call(run, &request),
-            Command::Annotate { run, labels, extra } => {
+            Command::Annotate { run, labels, params, extra } => {
                 let row = &mut self.run_mut(run)?.row;
                 if let Some(labels) = labels {
                     row.labels = labels;
+                }
+                if let Some(params) = params {
+                    row.params = params;
                 }
                 if let Some(extra) = extra {
                     row.extra = extra;
@@ -326,9 +329,8 @@ impl Engine {
         while let Some(id) = self.cx.reopened.pop() {
             let place = self.next_sequence();
             let Some(run) = self.runs.get_mut(&id) else { continue };
-            let key = (run.row.namespace.clone(), run.row.workflow.clone());
-            let admission = self.admission.entry(key).or_default();
-            let limit = run.plan.workflow.max_active_runs;
+            let limit = run.admission_limit();
+            let admission = self.admission.entry(run.admission_key()).or_default();
             if limit.is_some_and(|l| admission.active >= l) {
                 // Others run now: it waits as a new run would.
                 admission.waiting.insert((std::cmp::Reverse(run.row.priority), place), id);
@@ -349,7 +351,7 @@ impl Engine {
                     admission.waiting.remove(&place);
                     continue;
                 };
-                let limit = run.plan.workflow.max_active_runs.unwrap_or(u32::MAX);
+                let limit = run.admission_limit().unwrap_or(u32::MAX);
                 if admission.active >= limit {
                     break;
                 }

@@ -222,6 +222,22 @@ fn number(value: u32) -> Option<u32> {
 }
 
 impl Run {
+    /// A run of a backfill that does not count among the workflow's others.
+    fn is_apart(&self) -> bool {
+        self.plan.workflow.backfills_apart && self.row.trigger == "backfill"
+    }
+
+    /// What it counts among.
+    pub(crate) fn admission_key(&self) -> (String, String) {
+        let name = &self.row.workflow;
+        let name = if self.is_apart() { format!("{name}\0backfill") } else { name.clone() };
+        (self.row.namespace.clone(), name)
+    }
+
+    pub(crate) fn admission_limit(&self) -> Option<u32> {
+        self.plan.workflow.max_active_runs.filter(|_| !self.is_apart())
+    }
+
     pub(crate) fn task(&self, no: u32) -> &Task {
         &self.tasks[no as usize]
     }

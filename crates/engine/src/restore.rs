@@ -45,8 +45,7 @@ impl Engine {
         let mut run = run;
         if !finished {
             if run.row.state != RunState::Queued {
-                let key = (run.row.namespace.clone(), run.row.workflow.clone());
-                self.admission.entry(key).or_default().active += 1;
+                self.admission.entry(run.admission_key()).or_default().active += 1;
                 run.admitted = true;
                 self.cx.hold_again(&mut run);
             }

@@ -142,7 +142,7 @@ impl Cx {
         self.run_event(run);
         self.actions.push(Action::RunEnded { run: run.row.run });
         if std::mem::take(&mut run.admitted) {
-            self.freed.push((run.row.namespace.clone(), run.row.workflow.clone()));
+            self.freed.push(run.admission_key());
         }
         self.list(run);
     }

@@ -101,9 +101,9 @@ impl Engine {
     }
 
     fn queued(&self, run: &Run) -> String {
-        let key = (run.row.namespace.clone(), run.row.workflow.clone());
+        let key = run.admission_key();
         let (most, active) = (
-            run.plan.workflow.max_active_runs.unwrap_or(u32::MAX),
+            run.admission_limit().unwrap_or(u32::MAX),
             self.admission.get(&key).map_or(0, |admission| admission.active),
         );
         format!("its run waits: {active} runs of {} are active, at most {most} may be", key.1)

@@ -157,6 +157,11 @@ impl Parent {
             None => Stdio::null(),
         };
         let mut command = interpreter(&key.interpreter, packages, environment);
+        // What an interpreter reads before any code runs.
+        let load: Json = serde_json::from_str(&key.load).unwrap_or(Json::Null);
+        for (name, value) in load["interpreter_env"].as_object().into_iter().flatten() {
+            command.env(name, value.as_str().unwrap_or_default());
+        }
         command.args(["parent", "0"]).stdin(Stdio::from(theirs));
         command.stdout(stream()).stderr(stream());
         let child = command.spawn().map_err(|error| not_started(&key.interpreter, &error))?;

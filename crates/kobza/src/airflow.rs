@@ -11,24 +11,23 @@ use std::time::Duration;
 
 use kobza_api::Problem;
 use kobza_dialect_airflow::again::Guarded;
-use kobza_dialect_airflow::desk::Desk;
 use kobza_dialect_airflow::parser::{ParseError, ParseHost, Parsed};
-use kobza_dialect_airflow::{Bundle, Compiled, Place, compile, environment};
+use kobza_dialect_airflow::{
+    AssetNames, Bundle, Compiled, Weights, asset_names, compile, own_weights,
+};
 use kobza_engine::Command;
 use kobza_model::{Json, LimitRow};
 use kobza_runtime::{Handle, Submission, SubmitError, wall_now};
-use kobza_store::{WorkflowFilter, Write, kinds};
+use kobza_store::{WorkflowFilter, Write};
 use kobza_triggers::service::TriggerHandle;
 use notify::Watcher as _;
 
+use crate::airflow_faults::{keyed, problem_of, unfault};
+use crate::airflow_setup::{Airflow, BUNDLE, NAMESPACE};
 use crate::compose::{Database, Host};
 use crate::failure::Failure;
 use crate::watch::{Stamp, Stored, announce, stamp, wait};
 
-/// The bundle's name, as Airflow's own default has it.
-const BUNDLE: &str = "dags-folder";
-/// The namespace of DAGs.
-const NAMESPACE: &str = "default";
 /// For one file, as Airflow's own default has it (`dag_file_processor_timeout`).
 const FILE_LIMIT: Duration = Duration::from_secs(50);
 /// Files read at the same time.
@@ -48,6 +47,8 @@ struct Known {
     dags: BTreeSet<String>,
     /// It has a fault in the store.
     faulty: bool,
+    /// Names of assets that its DAGs are scheduled by, and no DAG describes so far.
+    unnamed: BTreeSet<String>,
 }
 
 /// The folder and what was read from it.
@@ -62,6 +63,8 @@ pub(crate) struct DagFolder {
     files: BTreeMap<PathBuf, Known>,
     /// Modules that DAG files may import.
     modules: BTreeMap<PathBuf, Stamp>,
+    /// Addresses of the assets that DAGs describe, by their names.
+    assets: AssetNames,
     first: bool,
 }
 
@@ -86,53 +89,10 @@ impl From<SubmitError> for LookError {
     }
 }
 
-/// The parser of an environment, and what it takes over to answer what files ask.
-pub(crate) fn parser(
-    folder: &Path,
-    python: &str,
-    data: &Path,
-    desk: &Arc<Desk>,
-) -> Result<(Bundle, Arc<ParseHost>), Failure> {
-    let folder = std::fs::canonicalize(folder).map_err(|e| {
-        Failure::hint(
-            format!("{}: {e}", folder.display()),
-            "`airflow.dags` names a folder of DAG files",
-        )
-    })?;
-    if !folder.is_dir() {
-        return Err(Failure::hint(
-            format!("{} is not a folder", folder.display()),
-            "`airflow.dags` names a folder of DAG files",
-        ));
-    }
-    let path = folder
-        .to_str()
-        .ok_or_else(|| Failure::new(format!("{} is not UTF-8", folder.display())))?;
-    let bundle = Bundle {
-        name: BUNDLE.to_owned(),
-        path: path.to_owned(),
-        python: python.to_owned(),
-        version: None,
-    };
-    let place = Place {
-        name: bundle.name.clone(),
-        path: bundle.path.clone(),
-        python: bundle.python.clone(),
-        version: None,
-    };
-    let environment =
-        environment(&place).into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-    let packages = kobza_executor_python::unpack(data)?;
-    let desk = desk.clone();
-    let answers = Arc::new(move |request: &Json| desk.answer_definition(NAMESPACE, request));
-    let parser = ParseHost::new(python.to_owned(), packages, environment, answers);
-    Ok((bundle, Arc::new(parser)))
-}
-
 /// Reads the folder, and watches it until the server ends.
 pub(crate) fn start(
     host: &Host,
-    (bundle, parser): (Bundle, Arc<ParseHost>),
+    Airflow { bundle, parser }: Airflow,
     triggers: TriggerHandle,
     tokio: tokio::runtime::Handle,
 ) -> Result<(), Failure> {
@@ -159,6 +119,7 @@ pub(crate) fn start(
         tokio,
         files: BTreeMap::new(),
         modules: BTreeMap::new(),
+        assets: AssetNames::new(),
         first: true,
     };
     folder.watch()?;
@@ -278,6 +239,12 @@ impl DagFolder {
                 .submit_blocking(Submission { commands: Vec::new(), writes: vec![write] })?;
         }
         self.read(stale)?;
+        // An asset that a DAG names may be described in a file that was read later.
+        let named = |known: &Known| known.unnamed.iter().any(|n| self.assets.contains_key(n));
+        let again = self.files.iter().filter(|(_, known)| named(known));
+        let again: Vec<(PathBuf, Stamp)> =
+            again.filter_map(|(path, known)| Some((path.clone(), known.stamp?))).collect();
+        self.read(again)?;
         if self.first {
             self.forget_strangers()?;
         }
@@ -337,6 +304,10 @@ impl DagFolder {
         let mut fresh = Fresh::default();
         let mut dags = BTreeSet::new();
         let mut problems: Vec<(Problem, Option<String>)> = Vec::new();
+        let mut unnamed = BTreeSet::new();
+        for serialised in &parsed.dags {
+            asset_names(serialised, &mut self.assets);
+        }
         for (file, trace) in &parsed.import_errors {
             problems.push((problem_of(file, trace), Some(trace.clone())));
         }
@@ -357,8 +328,9 @@ impl DagFolder {
                     .push((wrong(message, Some("give one of them another id".to_owned())), None));
                 continue;
             }
-            match compile(serialised, &self.bundle) {
+            match compile(serialised, &self.bundle, &self.weights(serialised), &self.assets) {
                 Ok(compiled) => {
+                    unnamed.extend(compiled.unnamed.iter().cloned());
                     for warning in &compiled.warnings {
                         tracing::warn!(dag = dag_id, "{warning}");
                     }
@@ -386,7 +358,7 @@ impl DagFolder {
             fresh.submission.writes.push(unfault(&rel));
         }
         self.handle.submit_blocking(fresh.submission)?;
-        self.files.insert(path.to_owned(), Known { stamp: Some(stamp), dags, faulty });
+        self.files.insert(path.to_owned(), Known { stamp: Some(stamp), dags, faulty, unnamed });
         // Before its triggers are known: none of them fires in between.
         for dag in fresh.paused {
             let told = self.triggers.set_workflow_paused(NAMESPACE, &dag, true);
@@ -396,6 +368,19 @@ impl DagFolder {
         }
         announce(&self.triggers, &self.tokio, fresh.stored);
         Ok(())
+    }
+
+    /// What weight rules of the user's own say. A DAG whose rules fail runs with the tasks' own weights.
+    fn weights(&self, serialised: &Json) -> Weights {
+        let tasks = own_weights(serialised);
+        if tasks.is_empty() {
+            return Weights::new();
+        }
+        self.parser.weights(serialised, &tasks).unwrap_or_else(|error| {
+            let dag = serialised["dag"]["dag_id"].as_str().unwrap_or_default();
+            tracing::warn!(dag, error, "weight rules were not answered");
+            Weights::new()
+        })
     }
 
     fn put(
@@ -515,63 +500,4 @@ fn walk(folder: &Path, depth: usize, found: &mut BTreeMap<PathBuf, Stamp>) {
 
 fn stamp_of(path: &Path) -> Option<Stamp> {
     std::fs::metadata(path).ok().map(|metadata| stamp(&metadata))
-}
-
-/// A traceback as a problem: the exception, and the last line of the file that it names.
-fn problem_of(file: &str, trace: &str) -> Problem {
-    let message = trace.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or(trace).trim();
-    let line = trace.lines().rev().find_map(|line| {
-        let (path, rest) = line.trim().strip_prefix("File \"")?.split_once("\", line ")?;
-        path.ends_with(file).then(|| rest.split(',').next()?.trim().parse().ok())?
-    });
-    Problem {
-        path: String::new(),
-        message: message.to_owned(),
-        hint: None,
-        file: Some(file.to_owned()),
-        line,
-        column: None,
-    }
-}
-
-/// A fault under a file's own name, with its traceback.
-fn keyed(write: Write, file: &str, trace: Option<&str>) -> Write {
-    match write {
-        Write::PutObject { kind, value: Some(mut value), .. } => {
-            if let Some(trace) = trace {
-                value["traceback"] = Json::from(trace);
-            }
-            value["bundle"] = Json::from(BUNDLE);
-            Write::PutObject {
-                kind,
-                namespace: NAMESPACE.to_owned(),
-                key: file.to_owned(),
-                value: Some(value),
-            }
-        }
-        other => other,
-    }
-}
-
-fn unfault(file: &str) -> Write {
-    Write::PutObject {
-        kind: kinds::IMPORT_ERROR,
-        namespace: NAMESPACE.to_owned(),
-        key: file.to_owned(),
-        value: None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::problem_of;
-
-    #[test]
-    fn a_traceback_names_its_line() {
-        let trace = "Traceback (most recent call last):\n  File \"/d/x.py\", line 3, in <module>\n    \
-                     import nothing\nModuleNotFoundError: No module named 'nothing'\n";
-        let problem = problem_of("x.py", trace);
-        assert_eq!(problem.line, Some(3));
-        assert_eq!(problem.message, "ModuleNotFoundError: No module named 'nothing'");
-    }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use kobza_api::{Catalog as _, Vault};
 use kobza_dialect_airflow::ADAPTER;
+use kobza_dialect_airflow::dated::Dated;
 use kobza_dialect_airflow::desk::{Asker, Desk, Later, StartRuns, Values};
 use kobza_dialect_airflow::task::Supervisor;
 use kobza_dialect_airflow::triggerer::Triggerer;
@@ -17,6 +18,7 @@ use kobza_model::{EngineTime, Json, LaunchId, Timestamp, Workflow};
 use kobza_runtime::{Answer, Ask, Executor, Handle, LaunchSpec, Protocol, ReportSink, wall_now};
 use kobza_store::{Store, kinds};
 
+use crate::airflow_host::Ends;
 use crate::compose::{Database, Dialects};
 use crate::failure::Failure;
 
@@ -30,8 +32,12 @@ pub(crate) fn make_warm(setup: WarmSetup) -> Result<Box<dyn Warm>, String> {
     Pool::make_with(setup, vec![(ADAPTER, supervisor)])
 }
 
-fn supervisor(extra: &Json) -> Result<Box<dyn Protocol>, String> {
-    Ok(Box::new(Supervisor::of(extra)?))
+fn supervisor(extra: &Json) -> Result<Option<Box<dyn Protocol>>, String> {
+    if extra.get("airflow").is_none() {
+        // The process that reads DAG files.
+        return Ok(None);
+    }
+    Ok(Some(Box::new(Supervisor::of(extra)?)))
 }
 
 struct VaultValues {
@@ -51,17 +57,23 @@ impl Values for VaultValues {
 }
 
 /// The desk of a server.
-pub(crate) fn desk(handle: &Handle, store: &Arc<dyn Database>, vault: &Arc<Vault>) -> Arc<Desk> {
+pub(crate) fn desk(
+    handle: &Handle,
+    store: &Arc<dyn Database>,
+    vault: &Arc<Vault>,
+    dated: Arc<Dated>,
+) -> Arc<Desk> {
     let starts = StartRuns {
         check: Arc::new(|workflow: &Workflow, conf| {
-            Dialects.params(workflow, conf).map_err(|problems| {
+            Dialects::default().params(workflow, conf).map_err(|problems| {
                 problems.iter().map(crate::check::show).collect::<Vec<_>>().join("; ")
             })
         }),
+        custom: Arc::default(),
     };
     let values = VaultValues { vault: vault.clone(), store: store.clone() };
-    let desk = Desk::new(handle.clone(), store.clone(), store.clone(), Arc::new(values), starts);
-    Arc::new(desk)
+    let (store, values) = (store.clone(), Arc::new(values));
+    Arc::new(Desk::new(handle.clone(), store.clone(), store, values, starts, dated))
 }
 
 /// Starts what follows the tasks that wait.
@@ -75,6 +87,8 @@ type OnAnswer = Box<dyn FnOnce(Answer) + Send>;
 pub(crate) struct Reception {
     handle: Handle,
     store: Arc<dyn Database>,
+    desk: Arc<Desk>,
+    ends: Arc<Ends>,
     work: Mutex<Sender<(Ask, OnAnswer)>>,
 }
 
@@ -83,6 +97,7 @@ impl Reception {
         handle: Handle,
         store: Arc<dyn Database>,
         desk: &Arc<Desk>,
+        ends: Arc<Ends>,
     ) -> std::io::Result<Self> {
         let (work, inbox) = channel();
         let inbox = Arc::new(Mutex::new(inbox));
@@ -92,7 +107,7 @@ impl Reception {
                 .name("kobza-airflow-desk".to_owned())
                 .spawn(move || clerk(&desk, &inbox))?;
         }
-        Ok(Self { handle, store, work: Mutex::new(work) })
+        Ok(Self { handle, store, desk: desk.clone(), ends, work: Mutex::new(work) })
     }
 
     fn is_airflow(&self, launch: LaunchId) -> bool {
@@ -117,7 +132,13 @@ fn clerk(desk: &Desk, inbox: &Mutex<Receiver<(Ask, OnAnswer)>>) {
 }
 
 impl ReportSink for Reception {
-    fn report(&self, report: Report, on_durable: Box<dyn FnOnce() + Send>) {
+    fn report(&self, mut report: Report, on_durable: Box<dyn FnOnce() + Send>) {
+        if self.ends.take(&report) {
+            return on_durable();
+        }
+        if let ReportBody::Published { asset, metadata, .. } = &mut report.body {
+            self.desk.name_asset(report.launch.run, asset, metadata);
+        }
         self.handle.report(report, on_durable);
     }
 

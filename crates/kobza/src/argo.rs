@@ -17,7 +17,9 @@ use kobza_dialect_argo::{
 use kobza_engine::StopMode;
 use kobza_model::{Json, LimitRow, Timestamp, Workflow};
 use kobza_store::{StoredWorkflow, Write, kinds};
-use kobza_triggers::service::{DialectStart, NoStart, Starter, TriggerError, TriggerHandle};
+use kobza_triggers::service::{
+    DialectStart, NoStart, StartAs, Starter, TriggerError, TriggerHandle,
+};
 use kobza_triggers::{StartSpec, TriggerKey};
 
 use crate::compose::{Database, Host};
@@ -133,7 +135,7 @@ impl Starter for CronStarter {
         let name = &workflow.workflow.name;
         match self.0.slot_start(namespace, name, start.run, slot, now) {
             Ok(SlotStart { commands, start, writes }) => {
-                Ok(DialectStart { commands, run: start, writes })
+                Ok(DialectStart { commands, run: StartAs::New(start), writes })
             }
             Err(NoSlot::Skipped(reason)) => Err(NoStart::Skipped(reason)),
             Err(NoSlot::Refused(reason)) => Err(NoStart::Refused(reason)),

@@ -46,7 +46,7 @@ pub(crate) fn read_all(path: &Path) -> Result<Vec<(Definition, String)>, Vec<Pro
     let mut problems = Vec::new();
     for document in export(path)? {
         let text = document.to_string();
-        match Dialects.parse(text.as_bytes(), &path.display().to_string()) {
+        match Dialects::default().parse(text.as_bytes(), &path.display().to_string()) {
             Ok(definition) => found.push((definition, text)),
             // Places in the document are none in the file.
             Err(all) => {
@@ -117,7 +117,7 @@ fn read_document(path: &Path) -> Result<(Definition, String), Vec<Problem>> {
             })
             .collect::<Vec<_>>()
     })?;
-    let definition = Dialects.parse(text.as_bytes(), &name)?;
+    let definition = Dialects::default().parse(text.as_bytes(), &name)?;
     Ok((definition, text))
 }
 

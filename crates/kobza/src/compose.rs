@@ -15,6 +15,7 @@ use kobza_runtime::{Dialect, Executor, Facts, Handle, Runtime, RuntimeOptions, c
 use kobza_store::{SqliteOptions, SqliteStore, Store, Views};
 
 use crate::airflow_desk::{self, Reception, Waiters};
+use crate::airflow_host::Ends;
 use crate::failure::Failure;
 
 /// A whole store.
@@ -32,7 +33,9 @@ pub(crate) struct Host {
     /// What Airflow's tasks ask, and what wakes them.
     pub(crate) desk: Arc<kobza_dialect_airflow::desk::Desk>,
     _triggerer: kobza_dialect_airflow::triggerer::Triggerer,
-    _executor: Arc<ProcessExecutor>,
+    pub(crate) executor: Arc<ProcessExecutor>,
+    /// Ends of the server's own processes among those of tasks.
+    pub(crate) ends: Arc<Ends>,
 }
 
 /// What a host is made of.
@@ -121,17 +124,18 @@ impl Host {
         let vault = Vault::open(&data).map_err(|e| Failure::new(e.to_string()))?;
         let vault = Arc::new(vault);
         let (lookup_vault, lookup_store) = (vault.clone(), store.clone());
-        let past = crate::airflow_past::Past::default();
+        let past = Arc::new(kobza_dialect_airflow::dated::Dated::default());
         let own_values = options.values_from_environment;
         let (handle, inbox) = channel();
-        let desk = airflow_desk::desk(&handle, &store, &vault);
+        let desk = airflow_desk::desk(&handle, &store, &vault, past.clone());
+        let ends = Arc::new(Ends::default());
         let executor = ProcessExecutor::start(
             ProcessOptions {
                 data_dir: data.clone(),
                 shim_command: vec![exe.clone(), "shim".to_owned()],
                 logs: logs.clone(),
             },
-            Arc::new(Reception::new(handle.clone(), store.clone(), &desk)?),
+            Arc::new(Reception::new(handle.clone(), store.clone(), &desk, ends.clone())?),
         )?;
         let executor = Arc::new(executor);
         let mut executors: BTreeMap<&'static str, Arc<dyn Executor>> = BTreeMap::new();
@@ -139,7 +143,7 @@ impl Host {
         executors.insert(kobza_dialect_airflow::WAITERS, Arc::new(Waiters::start(handle.clone())?));
         executors.insert("wait", Arc::new(WaitExecutor::start(handle.clone())?));
         let check: Arc<CheckParams> = Arc::new(|workflow: &Workflow, given| {
-            Dialects.params(workflow, given).map_err(|problems| {
+            Dialects::default().params(workflow, given).map_err(|problems| {
                 problems.iter().map(crate::check::show).collect::<Vec<_>>().join("; ")
             })
         });
@@ -194,7 +198,8 @@ impl Host {
             runtime,
             desk,
             _triggerer: triggerer,
-            _executor: executor,
+            executor,
+            ends,
         })
     }
 
@@ -222,8 +227,11 @@ fn problem(diagnostic: Diagnostic) -> Problem {
 }
 
 /// Readers of definitions, by dialect.
-#[derive(Debug, Default)]
-pub(crate) struct Dialects;
+#[derive(Clone, Default)]
+pub(crate) struct Dialects {
+    /// Who knows Airflow's timetables of the user's own.
+    pub(crate) timetables: Option<Arc<dyn kobza_dialect_airflow::schedule::CustomTimetables>>,
+}
 
 impl Catalog for Dialects {
     fn parse(&self, source: &[u8], file: &str) -> Result<Definition, Vec<Problem>> {
@@ -276,7 +284,7 @@ impl Catalog for Dialects {
 
     fn complete(&self, start: &mut kobza_engine::StartRun, now: kobza_model::Timestamp) {
         if start.workflow.dialect == "airflow" {
-            kobza_dialect_airflow::manual::complete(start, now);
+            kobza_dialect_airflow::manual::complete(start, now, self.timetables.as_deref());
         }
     }
 

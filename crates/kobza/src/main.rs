@@ -2,7 +2,9 @@
 
 mod airflow;
 mod airflow_desk;
-mod airflow_past;
+mod airflow_faults;
+mod airflow_host;
+mod airflow_setup;
 mod argo;
 mod artifacts;
 mod check;

@@ -64,10 +64,11 @@ pub(crate) fn run(args: RunArgs) -> Result<(), Failure> {
             Failure::Input
         })?;
     check::print(&definition.warnings);
-    let params = Dialects.params(&definition.workflow, params(&args)?).map_err(|problems| {
-        check::print(&problems);
-        Failure::Input
-    })?;
+    let params =
+        Dialects::default().params(&definition.workflow, params(&args)?).map_err(|problems| {
+            check::print(&problems);
+            Failure::Input
+        })?;
     let interval = time(args.interval_start.as_ref())?.zip(time(args.interval_end.as_ref())?);
     if let Some((start, end)) = interval
         && end < start

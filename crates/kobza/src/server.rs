@@ -6,9 +6,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use kobza_api::{ApiParts, ApiState, Catalog as _, Role, router};
+use kobza_dialect_airflow::schedule::{CustomTimetables, DagTimetables};
+use kobza_dialect_airflow::slots::DagStarter;
 use kobza_runtime::{Submission, wall_now};
 use kobza_store::{PostgresOptions, PostgresStore, Write, kinds};
+use kobza_triggers::service::Starter;
 
+use crate::airflow_setup::Airflow;
 use crate::cli::ServerArgs;
 use crate::compose::{Database, Dialects, Host, HostOptions, log_store, open_folder};
 use crate::config::Settings;
@@ -134,25 +138,26 @@ pub(crate) fn server(args: ServerArgs) -> Result<(), Failure> {
     }
     let argo = crate::argo::state(&host, data);
     argo.start_upkeep()?;
+    let airflow = Airflow::of(&settings, &host)?;
+    let custom: Option<Arc<dyn CustomTimetables>> =
+        airflow.as_ref().map(|airflow| airflow.parser.clone() as _);
     let triggers = kobza_triggers::service::start(kobza_triggers::service::TriggerOptions {
         runtime: host.handle.clone(),
         views: host.store.clone(),
         prepare: Arc::new(|workflow, given| {
-            Dialects.params(workflow, given).map_err(|problems| {
+            Dialects::default().params(workflow, given).map_err(|problems| {
                 let texts: Vec<String> =
                     problems.iter().map(|p| format!("{}: {}", p.path, p.message)).collect();
                 texts.join("; ")
             })
         }),
-        starters: BTreeMap::from([(
-            "argo",
-            Arc::new(crate::argo::CronStarter(argo.clone()))
-                as Arc<dyn kobza_triggers::service::Starter>,
-        )]),
+        starters: BTreeMap::from([
+            ("argo", Arc::new(crate::argo::CronStarter(argo.clone())) as Arc<dyn Starter>),
+            ("airflow", Arc::new(DagStarter(host.desk.clone()))),
+        ]),
         timetables: BTreeMap::from([(
             "airflow".to_owned(),
-            Arc::new(kobza_dialect_airflow::schedule::DagTimetables::default())
-                as Arc<dyn kobza_triggers::Timetables>,
+            Arc::new(DagTimetables::new(custom.clone())) as Arc<dyn kobza_triggers::Timetables>,
         )]),
         clock: Arc::new(wall_now),
     })
@@ -160,22 +165,7 @@ pub(crate) fn server(args: ServerArgs) -> Result<(), Failure> {
     if let Some(files) = files {
         files.watch(triggers.clone(), tokio.handle().clone())?;
     }
-    if let Some(folder) = settings.path("airflow.dags") {
-        let python = settings.path("airflow.python").ok_or_else(|| {
-            Failure::hint(
-                "`airflow.dags` needs `airflow.python`",
-                "name the interpreter of the environment that has Airflow",
-            )
-        })?;
-        // The link of an environment is what makes it one: it is not followed.
-        let python = match python.components().count() {
-            0 | 1 => python.to_owned(),
-            _ => std::path::absolute(python)?,
-        };
-        let python = python
-            .to_str()
-            .ok_or_else(|| Failure::new(format!("{} is not UTF-8", python.display())))?;
-        let parser = crate::airflow::parser(folder, python, data, &host.desk)?;
+    if let Some(parser) = airflow {
         crate::airflow::start(&host, parser, triggers.clone(), tokio.handle().clone())?;
     }
     {
@@ -205,7 +195,7 @@ pub(crate) fn server(args: ServerArgs) -> Result<(), Failure> {
         views: host.store.clone(),
         logs: host.logs.clone(),
         artifacts: crate::compose::artifact_store(data)?,
-        catalog: Arc::new(Dialects),
+        catalog: Arc::new(Dialects { timetables: custom }),
         started_at: wall_now(),
         hosts: hosts(&settings),
         store_kind: if shared { "postgres" } else { "sqlite" },
@@ -323,7 +313,7 @@ fn shown(store: &Arc<dyn Database>, settings: &Settings) -> Result<axum::Router,
         views: store.clone(),
         logs: log_store(data),
         artifacts: crate::compose::artifact_store(data)?,
-        catalog: Arc::new(Dialects),
+        catalog: Arc::new(Dialects::default()),
         started_at: wall_now(),
         hosts: hosts(settings),
         store_kind: "postgres",

@@ -26,6 +26,9 @@ pub struct Workflow {
     /// At most so many runs of this workflow at once; further ones wait queued.
     #[serde(default)]
     pub max_active_runs: Option<u32>,
+    /// Runs of backfills do not count there: a backfill has a limit of its own.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub backfills_apart: bool,
     /// Called once the root's verdict is known, before the run ends.
     #[serde(default)]
     pub hooks: Vec<Hook>,

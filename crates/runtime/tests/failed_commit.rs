@@ -91,6 +91,7 @@ fn start(run: RunId) -> StartRun {
         max_active_runs: None,
         hooks: Vec::new(),
         open: false,
+        backfills_apart: false,
         triggers: Json::Null,
         source: Json::Null,
     };

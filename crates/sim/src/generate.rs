@@ -184,6 +184,7 @@ pub fn workflow(seed: u64) -> Workflow {
         max_active_runs: random.chance(30).then_some(1),
         hooks: Vec::new(),
         open: false,
+        backfills_apart: false,
         triggers: Json::Null,
         source: Json::Null,
     }

@@ -9,6 +9,7 @@ mod condition;
 mod event;
 mod files;
 mod machine;
+mod mapping;
 mod parse;
 mod row;
 pub mod service;
@@ -21,8 +22,12 @@ pub mod webhook;
 pub use condition::AssetCondition;
 pub use event::{EventBody, TriggerEvent};
 pub use machine::{OutsideQuestion, Triggers};
+pub use mapping::{Held, Mapped, MappingQuestion, PartitionMapping};
 pub use parse::parse_triggers;
-pub use row::{Pending, SlotOutcome, SlotRow, TriggerRow};
-pub use spec::{Batching, CatchUp, Debounce, Overlap, TriggerKind, TriggerSpec, WebhookScheme};
-pub use step::{StartSpec, Step, TriggerKey};
-pub use timetable::{Next, Tick, Timetable, TimetableDialects, Timetables};
+pub use row::{EventWindow, Gathered, Pending, SlotOutcome, SlotRow, TriggerRow};
+pub use spec::{
+    Batching, CatchUp, Debounce, MappingSpec, Overlap, TriggerKind, TriggerSpec, Updates,
+    WebhookScheme,
+};
+pub use step::{BackfillPiece, StartSpec, Step, TriggerKey};
+pub use timetable::{Next, Tick, TickRange, Timetable, TimetableDialects, Timetables};

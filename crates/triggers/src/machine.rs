@@ -7,6 +7,7 @@ use std::sync::Arc;
 use kobza_model::{Json, RunId, Timestamp};
 use kobza_schedule::ScheduleError;
 
+use crate::mapping::{Mapped, MappingQuestion};
 use crate::row::TriggerRow;
 use crate::spec::{TriggerKind, TriggerSpec};
 use crate::step::{Step, TriggerKey};
@@ -43,6 +44,8 @@ pub struct Triggers {
     dialects: TimetableDialects,
     /// Triggers whose timetables have to be asked outside.
     asking: BTreeSet<TriggerKey>,
+    /// Triggers that have partitions to be mapped.
+    mapping: BTreeSet<TriggerKey>,
 }
 
 /// What a timetable cannot answer itself: call [`Timetable::ask`] where it may block, and give the
@@ -93,6 +96,30 @@ impl Triggers {
     ) -> Vec<Step> {
         self.with(&question.trigger, |trigger, steps| {
             trigger.answered(question.last.as_ref(), answer, now, steps);
+        })
+    }
+
+    /// What has to be mapped since the last call: call [`crate::PartitionMapping::map`] where it may
+    /// block, and give the answer to [`Self::mapped`].
+    pub fn take_mappings(&mut self) -> Vec<MappingQuestion> {
+        let mapping = std::mem::take(&mut self.mapping).into_iter();
+        mapping
+            .filter_map(|trigger| {
+                let (mapping, event, held) = self.triggers.get_mut(&trigger)?.take_mapping()?;
+                Some(MappingQuestion { trigger, mapping, event, held })
+            })
+            .collect()
+    }
+
+    /// The answer to a question; too late, it means nothing.
+    pub fn mapped(
+        &mut self,
+        question: &MappingQuestion,
+        answer: Result<Result<Vec<Mapped>, String>, String>,
+        now: Timestamp,
+    ) -> Vec<Step> {
+        self.with(&question.trigger, |trigger, steps| {
+            trigger.mapped(&question.event, answer, now, steps);
         })
     }
 
@@ -334,6 +361,9 @@ impl Triggers {
         if trigger.asks() {
             self.asking.insert(key.clone());
         }
+        if trigger.asks_mapping() {
+            self.mapping.insert(key.clone());
+        }
         if trigger.row.active != before {
             let after = trigger.row.active.clone();
             before.iter().for_each(|run| {
@@ -377,6 +407,9 @@ impl Triggers {
         }
         self.active.extend(trigger.row.active.iter().map(|run| (*run, key.clone())));
         let due = trigger.due();
+        if trigger.asks_mapping() {
+            self.mapping.insert(key.clone());
+        }
         self.triggers.insert(key.clone(), trigger);
         self.schedule(&key, due);
     }
@@ -386,6 +419,7 @@ impl Triggers {
         self.scheduled.remove(key);
         self.files.remove(key);
         self.asking.remove(key);
+        self.mapping.remove(key);
         for topic in topics(&trigger) {
             match &topic {
                 Topic::Asset(asset) => {

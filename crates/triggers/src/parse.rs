@@ -6,7 +6,6 @@ use kobza_expr::native;
 use kobza_model::{Json, RunState, Timestamp, validate_name};
 use kobza_schedule::{At, Schedule, ScheduleError, Zone, parse_duration};
 
-use crate::AssetCondition;
 use crate::spec::{Batching, CatchUp, Debounce, Overlap, TriggerKind, TriggerSpec, WebhookScheme};
 
 /// Most triggers of one workflow.
@@ -134,7 +133,7 @@ fn parse_trigger(value: &Json, taken: &BTreeSet<String>) -> Result<TriggerSpec, 
     }
     let reader = Reader { object };
     let kind = match kind {
-        "assets" => parse_assets(&object["assets"])?,
+        "assets" => crate::condition::parse_kind(&object["assets"])?,
         "webhook" => parse_webhook(&object["webhook"]).map_err(|e| e.inside("webhook"))?,
         "run" => parse_run_end(&object["run"]).map_err(|e| e.inside("run"))?,
         "file" => parse_file(&object["file"]).map_err(|e| e.inside("file"))?,
@@ -231,15 +230,6 @@ fn check_params(params: &Json, depth: usize) -> Result<(), ScheduleError> {
         Json::Object(fields) => fields.values().try_for_each(|v| check_params(v, depth + 1)),
         _ => Ok(()),
     }
-}
-
-fn parse_assets(value: &Json) -> Result<TriggerKind, ScheduleError> {
-    let per_partition = match value.get("per_partition") {
-        None => false,
-        Some(Json::Bool(flag)) => *flag,
-        Some(_) => return Err(ScheduleError::new("assets.per_partition", "must be true or false")),
-    };
-    Ok(TriggerKind::Assets { condition: AssetCondition::parse(value)?, per_partition })
 }
 
 fn parse_webhook(value: &Json) -> Result<TriggerKind, ScheduleError> {

@@ -1,6 +1,6 @@
 //! Rows of the store: a trigger's state, and what became of its slots.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use kobza_model::{Json, RunId, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -37,6 +37,18 @@ pub struct TriggerRow {
     /// not kept apart).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub updated: BTreeMap<String, BTreeMap<String, TriggerEvent>>,
+    /// Updates whose partitions are not mapped yet, oldest first.
+    #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
+    pub unmapped: VecDeque<TriggerEvent>,
+    /// Updates by the partition that they are mapped to.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub mapped: BTreeMap<String, Gathered>,
+    /// The number of the newest event when its condition last held; before that, when it began.
+    #[serde(default)]
+    pub fired: u64,
+    /// Whether its condition has ever held.
+    #[serde(default)]
+    pub has_fired: bool,
     /// The last tick of its timetable that became a run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<Tick>,
@@ -52,6 +64,35 @@ pub struct Pending {
     pub interval: Option<(Timestamp, Timestamp)>,
     pub partition: Option<String>,
     pub reason: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<EventWindow>,
+}
+
+/// The events of the log that a run of an asset trigger stands for.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct EventWindow {
+    /// Numbers after this one ...
+    pub after: u64,
+    /// ... up to here.
+    pub through: u64,
+    /// The trigger has not fired before: `after` says when it began.
+    pub first: bool,
+    /// Of these, only those with these numbers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub picked: Option<Vec<u64>>,
+    /// The time that the run's partition stands for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub date: Option<Timestamp>,
+}
+
+/// What there is of a partition whose run has not started.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct Gathered {
+    pub events: Vec<TriggerEvent>,
+    /// Assets of which it has all that it needs.
+    pub complete: BTreeSet<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub date: Option<Timestamp>,
 }
 
 /// What became of a slot. Key: `{workflow}/{name}/{slot}`.

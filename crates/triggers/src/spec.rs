@@ -45,6 +45,11 @@ pub enum TriggerKind {
         condition: AssetCondition,
         /// Collect the condition apart for each partition.
         per_partition: bool,
+        updates: Updates,
+        /// How many of its runs may be unfinished. What is updated meanwhile is gathered for one.
+        max_active: Option<u32>,
+        /// Its dialect says which partitions an asset's partition belongs to.
+        mapping: Option<MappingSpec>,
     },
     Webhook {
         /// Last part of its address.
@@ -85,6 +90,25 @@ impl TriggerKind {
             Self::Event { .. } => "event",
         }
     }
+}
+
+/// A mapping by the rules of a dialect.
+#[derive(Clone, PartialEq, Debug)]
+pub struct MappingSpec {
+    pub dialect: String,
+    /// As the dialect reads it.
+    pub definition: Json,
+}
+
+/// Which updates of its assets a trigger reacts to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Updates {
+    #[default]
+    All,
+    /// Those of no partition.
+    Whole,
+    /// Those of a partition.
+    Partitions,
 }
 
 /// How a delivery proves that it comes from whom it claims.

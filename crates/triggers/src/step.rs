@@ -4,7 +4,7 @@ use kobza_model::{Json, RunId, Timestamp};
 use kobza_store::Write;
 use sha2::{Digest, Sha256};
 
-use crate::row::{SlotOutcome, SlotRow, TriggerRow};
+use crate::row::{EventWindow, SlotOutcome, SlotRow, TriggerRow};
 
 /// Kinds of the store's objects that this crate owns.
 pub(crate) const TRIGGER: &str = kobza_store::kinds::TRIGGER;
@@ -51,6 +51,12 @@ pub struct StartSpec {
     pub key: String,
     /// `schedule`, `asset`, ...
     pub trigger: &'static str,
+    /// The time of the slot.
+    pub at: Timestamp,
+    /// The asset events that it stands for.
+    pub window: Option<EventWindow>,
+    /// The backfill that it is of.
+    pub backfill: Option<BackfillPiece>,
     pub interval: Option<(Timestamp, Timestamp)>,
     pub partition: Option<String>,
     /// Not yet checked against the workflow's schema, defaults not filled in.
@@ -58,6 +64,15 @@ pub struct StartSpec {
     pub labels: Json,
     /// What the workflow's dialect keeps with the run.
     pub extra: Json,
+}
+
+/// A piece of a backfill.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct BackfillPiece {
+    pub id: String,
+    /// Place in the order of execution, from 0.
+    pub position: u64,
+    pub created_by: String,
 }
 
 /// One change of one trigger: commit its commands and [`Step::writes`] in one transaction, in the

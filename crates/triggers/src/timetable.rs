@@ -11,6 +11,9 @@ use std::sync::Arc;
 use kobza_model::{Json, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::backfill::Only;
+use crate::mapping::PartitionMapping;
+
 /// The dialects that have timetables, by name.
 pub type TimetableDialects = BTreeMap<String, Arc<dyn Timetables>>;
 
@@ -18,6 +21,11 @@ pub type TimetableDialects = BTreeMap<String, Arc<dyn Timetables>>;
 pub trait Timetables: Send + Sync {
     /// Reads a definition: the `timetable` of a trigger.
     fn open(&self, definition: &Json) -> Result<Arc<dyn Timetable>, String>;
+
+    /// Reads a mapping of partitions: the `mapping` of a trigger's assets.
+    fn open_mapping(&self, _definition: &Json) -> Result<Arc<dyn PartitionMapping>, String> {
+        Err("this dialect maps no partitions".to_owned())
+    }
 }
 
 /// A schedule. Its answers depend on nothing but what is given, except those of [`Self::ask`].
@@ -28,6 +36,11 @@ pub trait Timetable: Send + Sync + fmt::Debug {
 
     /// The same where [`Self::next`] says [`Next::Ask`]: may take its time, on a thread of its own.
     fn ask(&self, last: Option<&Tick>, now: Timestamp) -> Result<Next, String>;
+
+    /// All ticks of a range, for a backfill; `now` says what has not come yet. May take its time.
+    fn between(&self, _range: &TickRange, _now: Timestamp) -> Result<Vec<Tick>, String> {
+        Err("its schedule does not support backfills".to_owned())
+    }
 
     /// How many of its runs may be unfinished; the next tick waits, and is asked for anew, until
     /// fewer are.
@@ -48,6 +61,16 @@ pub enum Next {
     Ask,
     /// It cannot say, in words for people.
     Failed(String),
+}
+
+/// What a backfill of a timetable asks for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TickRange {
+    /// Both ends belong to it.
+    pub from: Timestamp,
+    pub to: Timestamp,
+    pub newest_first: bool,
+    pub only: Only,
 }
 
 /// One occasion to run.

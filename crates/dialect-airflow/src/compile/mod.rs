@@ -39,6 +39,8 @@ pub struct Compiled {
     pub limits: Vec<LimitRow>,
     /// What is kept but not acted upon.
     pub warnings: Vec<String>,
+    /// Names of assets that it is scheduled by, and that nobody describes.
+    pub unnamed: Vec<String>,
 }
 
 /// The limit that holds back tasks of one id over all runs (`max_active_tis_per_dag`).
@@ -47,10 +49,58 @@ pub fn task_limit(dag_id: &str, task_id: &str) -> String {
     format!("airflow {dag_id}.{task_id}")
 }
 
+/// Addresses of assets by their names.
+pub type AssetNames = BTreeMap<String, String>;
+
+/// Takes down the assets that a serialised DAG describes.
+pub fn asset_names(serialised: &Json, names: &mut AssetNames) {
+    match serialised {
+        Json::Object(map) => {
+            if map.get("__type").and_then(Json::as_str) == Some("asset") {
+                // With its fields beside its type, or under it.
+                let own = map.get("__var").and_then(Json::as_object).unwrap_or(map);
+                let text = |field: &str| own.get(field).and_then(Json::as_str);
+                if let (Some(name), Some(uri)) = (text("name"), text("uri")) {
+                    names.insert(name.to_owned(), uri.to_owned());
+                }
+            }
+            map.values().for_each(|item| asset_names(item, names));
+        }
+        Json::Array(items) => items.iter().for_each(|item| asset_names(item, names)),
+        _ => {}
+    }
+}
+
+/// What tasks with weight rules of their own weigh.
+pub type Weights = BTreeMap<String, i64>;
+
+/// Tasks whose weight rule is a class of the user's own.
+#[must_use]
+pub fn own_weights(serialised: &Json) -> Vec<&str> {
+    let tasks = serialised["dag"]["tasks"].as_array().into_iter().flatten();
+    tasks
+        .map(|task| &task["__var"])
+        .filter(|task| {
+            let rule =
+                task.get("weight_rule").or_else(|| task["partial_kwargs"].get("weight_rule"));
+            let rule = rule.and_then(|rule| rule.as_str().or_else(|| rule["__type"].as_str()));
+            rule.is_some_and(|rule| !WEIGHT_RULES.contains(&rule))
+        })
+        .filter_map(|task| task["task_id"].as_str())
+        .collect()
+}
+
+const WEIGHT_RULES: [&str; 3] = ["absolute", "upstream", "downstream"];
+
 /// Compiles `{"__version", "dag", "client_defaults"}`.
-pub fn compile(serialised: &Json, bundle: &Bundle) -> Result<Compiled, DagError> {
+pub fn compile(
+    serialised: &Json,
+    bundle: &Bundle,
+    weights: &Weights,
+    assets: &AssetNames,
+) -> Result<Compiled, DagError> {
     let dag = Dag::read(serialised)?;
-    let layout = Layout::new(&dag)?;
+    let layout = Layout::new(&dag, weights)?;
     let mut warnings: Vec<String> = dag
         .unknown
         .iter()
@@ -102,6 +152,8 @@ pub fn compile(serialised: &Json, bundle: &Bundle) -> Result<Compiled, DagError>
     if let Some(defaults) = serialised.get("client_defaults") {
         source["client_defaults"] = defaults.clone();
     }
+    let (triggers, unnamed) = crate::schedule::triggers(&dag, assets)
+        .map_err(|error| DagError::new("dag.timetable", error.to_string()))?;
     let workflow = Workflow {
         name: dag.dag_id.clone(),
         dialect: "airflow".to_owned(),
@@ -114,11 +166,11 @@ pub fn compile(serialised: &Json, bundle: &Bundle) -> Result<Compiled, DagError>
         max_active_runs: Some(dag.max_active_runs.max(1)),
         hooks: Vec::new(),
         open: false,
-        triggers: crate::schedule::triggers(&dag)
-            .map_err(|error| DagError::new("dag.timetable", error.to_string()))?,
+        backfills_apart: true,
+        triggers,
         source: json!({"airflow": source}),
     };
-    Ok(Compiled { workflow, limits, warnings })
+    Ok(Compiled { workflow, limits, warnings, unnamed })
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "seconds are few")]
@@ -146,6 +198,7 @@ fn verdict(dag: &Dag) -> Verdict {
 /// The tasks' places, their relatives and the mapped groups around them.
 struct Layout<'a> {
     dag: &'a Dag,
+    weights: &'a Weights,
     places: BTreeMap<&'a str, usize>,
     upstream: Vec<Vec<usize>>,
     relatives: Relatives,
@@ -154,7 +207,7 @@ struct Layout<'a> {
 }
 
 impl<'a> Layout<'a> {
-    fn new(dag: &'a Dag) -> Result<Self, DagError> {
+    fn new(dag: &'a Dag, weights: &'a Weights) -> Result<Self, DagError> {
         let places = dag.places();
         if places.len() < dag.tasks.len() {
             return Err(DagError::new("dag.tasks", "two tasks have the same id"));
@@ -180,7 +233,7 @@ impl<'a> Layout<'a> {
                 around[place] = groups.to_vec();
             }
         });
-        Ok(Self { dag, places, upstream, relatives, around })
+        Ok(Self { dag, weights, places, upstream, relatives, around })
     }
 
     fn node(&self, place: usize, warnings: &mut Vec<String>) -> Result<Node, DagError> {
@@ -401,14 +454,18 @@ impl<'a> Layout<'a> {
             "absolute" => 0,
             "upstream" => self.relatives.upstream(place).map(weight).sum(),
             "downstream" => self.relatives.downstream(place).map(weight).sum::<i64>(),
-            rule => {
-                warnings.push(format!(
-                    "dag.tasks[{:?}].weight_rule: {rule} is a class of its own, which is not \
-                     called: the task's own weight stands",
-                    task.task_id
-                ));
-                0
-            }
+            rule => match self.weights.get(&task.task_id) {
+                // What the rule answered is all of it.
+                Some(weight) => weight.saturating_sub(task.priority_weight),
+                None => {
+                    warnings.push(format!(
+                        "dag.tasks[{:?}].weight_rule: {rule} was not answered: the task's own \
+                         weight stands",
+                        task.task_id
+                    ));
+                    0
+                }
+            },
         };
         let total = task.priority_weight.saturating_add(sum);
         i32::try_from(total).unwrap_or(if total < 0 { i32::MIN } else { i32::MAX })
@@ -428,7 +485,7 @@ fn assets(entries: &[Json]) -> Vec<String> {
         })
         .filter_map(|entry| {
             let asset = if entry["__var"].is_object() { &entry["__var"] } else { entry };
-            asset["uri"].as_str().or_else(|| asset["name"].as_str()).map(str::to_owned)
+            asset["uri"].as_str().or_else(|| asset["name"].as_str()).map(crate::ids::asset_name)
         })
         .collect();
     found.sort();

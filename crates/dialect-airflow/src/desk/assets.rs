@@ -2,20 +2,23 @@
 
 use std::collections::BTreeMap;
 
-use kobza_model::{Json, Timestamp};
+use kobza_model::{Json, RunId, Timestamp};
 use kobza_store::{Materialization, WorkflowFilter};
 use serde_json::json;
 
 use super::Desk;
 use super::instances::map_index;
+use crate::ids::asset_name;
 use crate::task::{AssetEvents, Refused};
 
 /// Most events of an asset that a question looks through, from the newest on.
 const EVENTS_MAX: usize = 10_000;
+/// In the metadata of what was published by a reference.
+const REFERENCE: &str = "\"ref\":true";
 
 impl Desk {
     /// The asset with a name or URI, as some DAG describes it.
-    pub(super) fn asset_of(
+    pub(crate) fn asset_of(
         &self,
         namespace: &str,
         name: Option<&str>,
@@ -45,6 +48,27 @@ impl Desk {
         }
     }
 
+    /// Fills in what a task published by a reference alone: the asset that a DAG describes.
+    pub fn name_asset(&self, run: RunId, asset: &mut String, metadata: &mut String) {
+        if !metadata.contains(REFERENCE) {
+            return;
+        }
+        let Ok(mut told) = serde_json::from_str::<Json>(metadata) else { return };
+        let Ok(Some(row)) = self.views.get_run(run) else { return };
+        if row.dialect != "airflow" || told["ref"] != Json::Bool(true) {
+            return;
+        }
+        let (name, uri) = (told["name"].as_str(), told["uri"].as_str());
+        // One that nobody describes stays as the task named it.
+        if let Ok(Some(known)) = self.asset_of(&row.namespace, name, uri) {
+            if let Some(uri) = known["uri"].as_str() {
+                *asset = asset_name(uri);
+            }
+            (told["name"], told["uri"]) = (known["name"].clone(), known["uri"].clone());
+            *metadata = told.to_string();
+        }
+    }
+
     pub(super) fn asset(
         &self,
         namespace: &str,
@@ -69,7 +93,7 @@ impl Desk {
     /// The assets that have been published by way of an alias.
     pub(super) fn assets_by_alias(&self, namespace: &str, alias: &str) -> Result<Json, Refused> {
         let mut assets = BTreeMap::new();
-        for event in self.history(namespace, alias, |_| true)? {
+        for event in self.history(namespace, &asset_name(alias), |_| true)? {
             let told: Json = serde_json::from_str(&event.metadata).unwrap_or_default();
             if let Some(uri) = told["uri"].as_str() {
                 let asset = json!({
@@ -120,7 +144,7 @@ impl Desk {
         };
         let instant = |text: &Option<String>| -> Option<Timestamp> { text.as_ref()?.parse().ok() };
         let (after, before) = (instant(&which.after), instant(&which.before));
-        let mut events = self.history(namespace, &place, |event| {
+        let mut events = self.history(namespace, &asset_name(&place), |event| {
             after.is_none_or(|at| event.at >= at) && before.is_none_or(|at| event.at <= at)
         })?;
         if which.ascending {
@@ -147,7 +171,7 @@ impl Desk {
         Ok(json!({
             "id": event.seq,
             "timestamp": event.at,
-            "extra": told.get("extra").filter(|extra| extra.is_object()).cloned().unwrap_or(json!({})),
+            "extra": event_extra(&told),
             "asset": asset,
             "created_dagruns": [],
             "source_task_id": task.as_ref().map(|task| task.name.clone()),
@@ -157,6 +181,12 @@ impl Desk {
             "partition_key": event.partition,
         }))
     }
+}
+
+/// What an event's metadata says beside the asset: of an event of another system, all of it.
+pub(crate) fn event_extra(metadata: &Json) -> Json {
+    let extra = if metadata.get("uri").is_some() { &metadata["extra"] } else { metadata };
+    if extra.is_object() { extra.clone() } else { json!({}) }
 }
 
 /// The first description of an asset in a serialised DAG.

@@ -18,8 +18,11 @@ use kobza_runtime::{Answer, Handle, SubmitError};
 use kobza_store::{RunFilter, Store, StoreError, ViewError, Views};
 use serde_json::json;
 
-pub(crate) use runs::logical_date;
+pub(crate) use assets::event_extra;
+pub(crate) use instances::map_index;
 
+use crate::dated::Dated;
+use crate::schedule::CustomTimetables;
 pub use crate::start::StartRuns;
 use crate::task::{Refused, Request};
 
@@ -51,6 +54,8 @@ pub struct Desk {
     pub(crate) views: Arc<dyn Views>,
     pub(crate) values: Arc<dyn Values>,
     pub(crate) starts: StartRuns,
+    /// Runs by their logical dates.
+    pub(crate) dated: Arc<Dated>,
     lists: Mutex<VecDeque<(ListKey, Arc<Vec<TaskNo>>)>>,
 }
 
@@ -121,8 +126,15 @@ impl Desk {
         views: Arc<dyn Views>,
         values: Arc<dyn Values>,
         starts: StartRuns,
+        dated: Arc<Dated>,
     ) -> Self {
-        Self { handle, store, views, values, starts, lists: Mutex::new(VecDeque::new()) }
+        let lists = Mutex::new(VecDeque::new());
+        Self { handle, store, views, values, starts, dated, lists }
+    }
+
+    /// Says who knows timetables of the user's own; false if somebody was set up before.
+    pub fn set_custom(&self, custom: Arc<dyn CustomTimetables>) -> bool {
+        self.starts.custom.set(custom).is_ok()
     }
 
     /// Answers a request's body. Blocks; what it changes is durable when it returns.

@@ -16,6 +16,7 @@ pub(super) fn published(
     outlets: &[AssetProfile],
     events: &[Json],
     partition: Option<&str>,
+    date: &Json,
 ) -> Vec<Published> {
     let mut all = Vec::new();
     for outlet in outlets {
@@ -26,7 +27,7 @@ pub(super) fn published(
                 let Some(place) = place else { continue };
                 let metadata =
                     json!({"name": outlet.name, "uri": outlet.uri, "extra": {}, "ref": true});
-                all.push(one(place, partition, &metadata));
+                all.push(one(place, partition, &metadata, date));
                 continue;
             }
             // An alias publishes only through its events.
@@ -44,12 +45,12 @@ pub(super) fn published(
             .collect();
         if attached.is_empty() {
             let metadata = json!({"name": name, "uri": uri, "extra": {}});
-            all.push(one(uri, partition, &metadata));
+            all.push(one(uri, partition, &metadata, date));
         }
         for event in attached {
             let own = event.get("partition_key").and_then(Json::as_str).or(partition);
             let metadata = json!({"name": name, "uri": uri, "extra": event["extra"]});
-            all.push(one(uri, own, &metadata));
+            all.push(one(uri, own, &metadata, date));
         }
     }
     let aliases: Vec<&str> = outlets
@@ -63,18 +64,22 @@ pub(super) fn published(
         let (Some(name), Some(uri)) = (key["name"].as_str(), key["uri"].as_str()) else { continue };
         if aliases.contains(&alias) {
             let metadata = json!({"name": name, "uri": uri, "extra": event["extra"], "aliases": [alias], "asset_extra": event["dest_asset_extra"]});
-            all.push(one(uri, partition, &metadata));
+            all.push(one(uri, partition, &metadata, date));
             // Who looks for the alias finds it under its name.
             let metadata = json!({"name": name, "uri": uri, "extra": event["extra"], "alias": alias, "asset_extra": event["dest_asset_extra"]});
-            all.push(one(alias, partition, &metadata));
+            all.push(one(alias, partition, &metadata, date));
         }
     }
     all
 }
 
-fn one(asset: &str, partition: Option<&str>, metadata: &Json) -> Published {
+fn one(asset: &str, partition: Option<&str>, metadata: &Json, date: &Json) -> Published {
+    let mut metadata = metadata.clone();
+    if date.is_string() {
+        metadata["partition_date"] = date.clone();
+    }
     Published {
-        asset: asset.to_owned(),
+        asset: crate::ids::asset_name(asset),
         partition: partition.map(str::to_owned),
         metadata: metadata.to_string(),
     }

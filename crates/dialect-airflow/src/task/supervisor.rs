@@ -145,7 +145,8 @@ impl Supervisor {
                 let outlets = task_outlets.unwrap_or_default();
                 let events = outlet_events.unwrap_or_default();
                 let partition = self.brief.partition.as_deref();
-                let published = published(&outlets, &events, partition);
+                let date = &self.brief.startup["ti_context"]["dag_run"]["partition_date"];
+                let published = published(&outlets, &events, partition, date);
                 let ended = Ended { published, ..self.ended_as(Outcome::Succeeded, None) };
                 self.say(Said::Ended(Box::new(ended)), steps);
                 steps.push(reply(id, &Json::Null));

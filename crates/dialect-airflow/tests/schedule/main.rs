@@ -10,9 +10,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use kobza_dialect_airflow::schedule::{CustomTimetables, DagTimetables};
 use kobza_dialect_airflow::timetable::*;
 use kobza_model::{RunId, Timestamp};
+use kobza_triggers::backfill::Only;
 use kobza_triggers::{
-    SlotRow, StartSpec, Step, TimetableDialects, Timetables, TriggerKey, TriggerRow, Triggers,
-    parse_triggers,
+    SlotRow, StartSpec, Step, TickRange, TimetableDialects, Timetables, TriggerKey, TriggerRow,
+    Triggers, parse_triggers,
 };
 use serde_json::{Value as Json, json};
 
@@ -361,12 +362,11 @@ struct SecondDays {
 impl CustomTimetables for SecondDays {
     fn next(
         &self,
-        class: &str,
-        data: &Json,
+        timetable: &Json,
         last: Option<&RunInfo>,
         asked: &Asked,
-    ) -> Result<Option<RunInfo>, String> {
-        assert_eq!((class, data), ("plugins.Own", &json!({"step": 2})));
+    ) -> Result<Option<(RunInfo, String)>, String> {
+        assert_eq!(timetable, &json!({"__type": "plugins.Own", "__var": {"step": 2}}));
         if self.asked.fetch_add(1, Ordering::Relaxed) == 0 {
             return Err("the helper is not up yet".to_owned());
         }
@@ -374,16 +374,30 @@ impl CustomTimetables for SecondDays {
             last.map_or(asked.restriction.earliest, |last| last.data_interval.map(|d| d.end));
         let start = start.unwrap();
         let end = Timestamp(start.0 + 2 * DAY);
-        Ok(Some(RunInfo {
+        let info = RunInfo {
             run_after: end,
             data_interval: Some(DataInterval { start, end }),
             partition_date: None,
             partition_key: None,
-        }))
+        };
+        Ok(Some((info, format!("own-{end}"))))
     }
 
-    fn run_id(&self, _: &str, _: &Json, info: &RunInfo) -> Result<String, String> {
-        Ok(format!("own-{}", info.run_after))
+    fn manual(&self, _: &Json, at: Timestamp) -> Result<DataInterval, String> {
+        Ok(DataInterval { start: at, end: at })
+    }
+
+    fn between(
+        &self,
+        _: &Json,
+        _: Timestamp,
+        _: Timestamp,
+    ) -> Result<Option<Vec<RunInfo>>, String> {
+        Ok(None)
+    }
+
+    fn partition(&self, _: Json) -> Result<Result<Json, String>, String> {
+        Err("it has no partitions".to_owned())
     }
 }
 
@@ -438,4 +452,44 @@ fn what_cannot_go_on_says_why_and_waits() {
     assert!(problem(&bad, dialects(None)).contains("timetable.expression"));
     let own = definition(&json!({"__type": "plugins.Own", "__var": {}}), &restriction, 1);
     assert!(problem(&own, dialects(None)).contains("plugins.Own is a custom timetable"));
+}
+
+#[test]
+fn a_backfill_goes_over_what_a_timetable_makes_of_a_range() {
+    let now = at("2024-06-01T00:00:00Z");
+    let range = |from: &str, to: &str, newest_first, only| TickRange {
+        from: at(from),
+        to: at(to),
+        newest_first,
+        only,
+    };
+    let restriction = Restriction::default();
+    let open = |timetable: &Json, change: &dyn Fn(&mut Json)| {
+        let mut definition = definition(timetable, &restriction, 1)[0]["timetable"].clone();
+        change(&mut definition);
+        DagTimetables::new(None).open(&definition).unwrap()
+    };
+    let daily = cron_trigger("0 0 * * *", "Europe/Kyiv");
+    let days = range("2024-03-30T00:00:00Z", "2024-04-01T23:59:59Z", false, Only::New);
+    let ticks = open(&daily, &|_| {}).between(&days, now).unwrap();
+    let found: Vec<String> = ticks.iter().map(|tick| tick.slot.to_string()).collect();
+    // The clock changes on the 31st.
+    let expected = ["2024-03-30T22:00:00", "2024-03-31T21:00:00", "2024-04-01T21:00:00"];
+    assert_eq!(found, expected.map(|text| format!("{text}.000000Z")));
+    // What has not come is left out; what lies ahead altogether is refused.
+    let ahead = range("2024-05-31T00:00:00Z", "2025-01-01T00:00:00Z", false, Only::New);
+    assert_eq!(open(&daily, &|_| {}).between(&ahead, now).unwrap().len(), 1);
+    let later = range("2024-06-02T00:00:00Z", "2025-01-01T00:00:00Z", false, Only::New);
+    let refused = |timetable: &Json, change: &dyn Fn(&mut Json), range: &TickRange| {
+        open(timetable, change).between(range, now).unwrap_err()
+    };
+    assert!(refused(&daily, &|_| {}, &later).contains("future"));
+    let past = |definition: &mut Json| definition["depends_on_past"] = json!(true);
+    let newest = TickRange { newest_first: true, only: Only::Ended, ..days };
+    assert!(refused(&daily, &past, &newest).contains("newest first"));
+    assert!(refused(&daily, &past, &days).contains("depends_on_past"));
+    let none = |definition: &mut Json| definition["no_backfill"] = json!(true);
+    assert!(refused(&daily, &none, &days).contains("does not allow"));
+    let once = json!({"__type": "airflow.timetables.simple.OnceTimetable", "__var": {}});
+    assert!(refused(&once, &|_| {}, &days).contains("non-periodic"));
 }

@@ -351,6 +351,7 @@ impl Compiler<'_> {
             max_active_runs: None,
             hooks,
             open: false,
+            backfills_apart: false,
             triggers: Json::Null,
             source: Json::Null,
         })

@@ -139,6 +139,7 @@ impl<'a> Compiler<'a> {
             max_active_runs: count(root, "max_active_runs"),
             hooks,
             open: false,
+            backfills_apart: false,
             triggers,
             source: to_json(&shared),
         }

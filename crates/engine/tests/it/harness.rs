@@ -72,6 +72,7 @@ pub(crate) fn workflow(nodes: Vec<Node>, more: Vec<Template>) -> Workflow {
         max_active_runs: None,
         hooks: Vec::new(),
         open: false,
+        backfills_apart: false,
         triggers: Json::Null,
         source: Json::Null,
     }

@@ -14,8 +14,8 @@ use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 
 use super::Pool;
 
-/// Makes the protocol for a body from `LaunchSpec::extra`.
-pub type MakeProtocol = fn(&Json) -> Result<Box<dyn Protocol>, String>;
+/// Makes the protocol for a body from `LaunchSpec::extra`; none if this one speaks none.
+pub type MakeProtocol = fn(&Json) -> Result<Option<Box<dyn Protocol>>, String>;
 
 /// Read from a channel between two looks at the others.
 const READ_BYTES: usize = 256 * 1024;
@@ -63,7 +63,7 @@ impl Pool {
     ) -> Result<Option<Opened>, String> {
         let make = self.options.protocols.iter().find(|(name, _)| *name == adapter);
         let Some((_, make)) = make else { return Ok(None) };
-        let protocol = make(extra)?;
+        let Some(protocol) = make(extra)? else { return Ok(None) };
         let (requests, first) = self.channel(ticket, false).map_err(|e| e.to_string())?;
         let (logs, second) = self.channel(ticket, true).map_err(|e| e.to_string())?;
         let talk = Talk { protocol, requests: requests.0, outgoing: VecDeque::new(), wake: None };

@@ -20,8 +20,14 @@ pub(crate) struct BackfillArgs {
 enum Only {
     #[default]
     All,
+    /// What has not succeeded and does not run
     Missing,
+    /// What has failed
     Failed,
+    /// What has no run at all
+    New,
+    /// Everything that does not run now
+    Ended,
 }
 
 #[derive(Debug, Args)]
@@ -96,6 +102,8 @@ fn body(what: &What, dry_run: bool) -> Result<Value, Failure> {
         Only::All => "all",
         Only::Missing => "missing",
         Only::Failed => "failed",
+        Only::New => "new",
+        Only::Ended => "ended",
     };
     let mut body = json!({
         "workflow": what.workflow, "only": only, "dry_run": dry_run,

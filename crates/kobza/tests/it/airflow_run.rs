@@ -22,12 +22,12 @@ fn python() -> Option<PathBuf> {
 }
 
 /// A folder with the DAGs, and the environment that runs them.
-struct Dags {
-    folder: Folder,
+pub(crate) struct Dags {
+    pub(crate) folder: Folder,
     python: String,
 }
 
-fn dags() -> Option<Dags> {
+pub(crate) fn dags() -> Option<Dags> {
     let python = python()?.display().to_string();
     let folder = Folder::new();
     std::fs::create_dir_all(folder.path().join("dags")).unwrap();
@@ -36,7 +36,7 @@ fn dags() -> Option<Dags> {
 }
 
 impl Dags {
-    fn server(&self, environment: &[(&str, &str)]) -> Server {
+    pub(crate) fn server(&self, environment: &[(&str, &str)]) -> Server {
         let home = self.folder.path().join("home");
         let home = home.to_string_lossy();
         let mut environment = environment.to_vec();
@@ -46,7 +46,7 @@ impl Dags {
     }
 }
 
-fn start(server: &Server, dag: &str) -> String {
+pub(crate) fn start(server: &Server, dag: &str) -> String {
     let path = format!("/api/v1/workflows/{dag}/runs");
     let mut body = Value::Null;
     until("the DAG is read", || {
@@ -58,7 +58,7 @@ fn start(server: &Server, dag: &str) -> String {
 }
 
 /// Tasks by name and index.
-fn tasks(server: &Server, run: &str) -> BTreeMap<String, Value> {
+pub(crate) fn tasks(server: &Server, run: &str) -> BTreeMap<String, Value> {
     let (_, body) = server.get(&format!("/api/v1/runs/{run}/tasks?limit=500"));
     let items = body["items"].as_array().cloned().unwrap_or_default();
     items
@@ -73,7 +73,7 @@ fn tasks(server: &Server, run: &str) -> BTreeMap<String, Value> {
         .collect()
 }
 
-fn states(server: &Server, run: &str) -> BTreeMap<String, String> {
+pub(crate) fn states(server: &Server, run: &str) -> BTreeMap<String, String> {
     let state = |task: &Value| task["state"].as_str().unwrap().to_owned();
     tasks(server, run).iter().map(|(name, task)| (name.clone(), state(task))).collect()
 }
@@ -82,7 +82,7 @@ fn id(server: &Server, run: &str, name: &str) -> String {
     tasks(server, run)[name]["id"].as_str().unwrap().to_owned()
 }
 
-fn outputs(server: &Server, run: &str, name: &str) -> Value {
+pub(crate) fn outputs(server: &Server, run: &str, name: &str) -> Value {
     let body = server.get(&format!("/api/v1/tasks/{}/outputs", id(server, run, name))).1;
     body.get("outputs").cloned().unwrap_or(body)
 }

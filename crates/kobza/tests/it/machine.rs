@@ -167,6 +167,10 @@ impl Server {
         server
     }
 
+    pub(crate) fn url(&self) -> String {
+        self.url.clone()
+    }
+
     pub(crate) fn port(&self) -> u16 {
         self.port
     }

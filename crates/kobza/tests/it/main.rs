@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod airflow_run;
+mod airflow_schedules;
 mod asks;
 mod bad_input;
 mod bad_triggers;

@@ -264,6 +264,7 @@ pub fn workflow(name: &str, description: &str) -> Arc<Workflow> {
         max_active_runs: Some(1),
         hooks: Vec::new(),
         open: false,
+        backfills_apart: false,
         triggers: Json::Null,
         source: Json::Null,
     })

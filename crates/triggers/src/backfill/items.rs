@@ -5,6 +5,7 @@ use kobza_schedule::partition::{PartitionDefinition, PartitionSet};
 use kobza_schedule::{At, Schedule, ScheduleError, Zone};
 
 use super::MAX_RUNS;
+use crate::Tick;
 
 /// Slots are counted one by one; beyond this the count is only said to be larger.
 const MAX_COUNTED: usize = 1_000_000;
@@ -12,12 +13,21 @@ const MAX_COUNTED: usize = 1_000_000;
 /// What a backfill goes over, oldest first.
 #[derive(Clone, Debug)]
 pub enum Items {
-    Slots { schedule: Box<Schedule>, slots: Vec<Timestamp>, more: bool },
-    Partitions { definition: PartitionDefinition, set: PartitionSet },
+    Slots {
+        schedule: Box<Schedule>,
+        slots: Vec<Timestamp>,
+        more: bool,
+    },
+    Partitions {
+        definition: PartitionDefinition,
+        set: PartitionSet,
+    },
+    /// What a dialect's timetable makes of a range.
+    Ticks(Vec<Tick>),
 }
 
 /// One piece: one run.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct BackfillItem {
     /// Place in the order of execution, from 0.
     pub position: u64,
@@ -25,6 +35,8 @@ pub struct BackfillItem {
     pub key: String,
     pub interval: Option<(Timestamp, Timestamp)>,
     pub partition: Option<String>,
+    /// As a dialect's timetable has it.
+    pub tick: Option<Box<Tick>>,
 }
 
 impl Items {
@@ -67,6 +79,7 @@ impl Items {
         match self {
             Self::Slots { slots, .. } => slots.len() as u64,
             Self::Partitions { set, .. } => set.count(),
+            Self::Ticks(ticks) => ticks.len() as u64,
         }
     }
 
@@ -86,7 +99,7 @@ impl Items {
     /// The text that reads back as the same set, whatever the time; `None` for slots.
     pub(crate) fn set_text(&self) -> Option<String> {
         match self {
-            Self::Slots { .. } => None,
+            Self::Slots { .. } | Self::Ticks(_) => None,
             Self::Partitions { definition, set } => Some(definition.format_set(set)),
         }
     }
@@ -108,13 +121,26 @@ impl Items {
                     key: slot.to_jiff().to_string(),
                     interval: Some((interval.start, interval.end)),
                     partition: None,
+                    tick: None,
                 })
             }
             Self::Partitions { definition, set } => {
                 let place = set.nth(index)?;
                 let key = definition.key(&place)?;
                 let interval = definition.window(&place).map(|window| (window.start, window.end));
-                Some(BackfillItem { position, partition: Some(key.clone()), key, interval })
+                let partition = Some(key.clone());
+                Some(BackfillItem { position, partition, key, interval, tick: None })
+            }
+            Self::Ticks(ticks) => {
+                let tick = ticks.get(usize::try_from(index).ok()?)?;
+                let slot = || tick.slot.to_jiff().to_string();
+                Some(BackfillItem {
+                    position,
+                    key: tick.partition.clone().unwrap_or_else(slot),
+                    interval: tick.interval,
+                    partition: tick.partition.clone(),
+                    tick: Some(Box::new(tick.clone())),
+                })
             }
         }
     }

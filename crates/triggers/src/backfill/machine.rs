@@ -1,15 +1,17 @@
 //! The state machine of one backfill.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use kobza_model::{Json, RunId, RunState, Timestamp};
 use kobza_store::Write;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{BackfillItem, BackfillSpec, Items, RefusedBackfill};
-use crate::StartSpec;
+use super::{BackfillItem, BackfillSpec, Items, Only};
+use crate::row::SlotOutcome;
 use crate::step::run_id;
+use crate::{BackfillPiece, StartSpec};
 
 const BACKFILL: &str = kobza_store::kinds::BACKFILL;
 /// Pieces that one call looks at: long stretches of skipped pieces let others in between.
@@ -38,6 +40,19 @@ pub enum BackfillState {
     Succeeded,
     /// All pieces have ended, some not well.
     Failed,
+}
+
+impl ItemStatus {
+    /// Of a piece whose newest run is in a state.
+    #[must_use]
+    pub fn of(newest: Option<RunState>) -> Self {
+        match newest {
+            None => Self::Missing,
+            Some(RunState::Succeeded) => Self::Succeeded,
+            Some(state) if state.is_finished() => Self::Failed,
+            Some(_) => Self::Active,
+        }
+    }
 }
 
 impl BackfillState {
@@ -142,14 +157,22 @@ impl BackfillStep {
         }
     }
 
-    /// Turns a start that is impossible into a failed piece with the reason.
-    pub fn refuse_start(&mut self, reason: &str) {
+    /// Turns a start that is impossible into a failed piece with the reason, and one that shall not
+    /// be into a piece that is left out.
+    pub fn refuse_start(&mut self, outcome: SlotOutcome, reason: &str) {
         let Some(start) = self.start.take() else { return };
         self.row.active.remove(&start.run);
-        self.row.failed += 1;
+        let outcome = match outcome {
+            SlotOutcome::Skipped => ItemOutcome::Skipped,
+            _ => ItemOutcome::Failed,
+        };
+        match outcome {
+            ItemOutcome::Skipped => self.row.skipped += 1,
+            _ => self.row.failed += 1,
+        }
         for item in self.items.iter_mut().filter(|item| item.run == Some(start.run)) {
             item.run = None;
-            item.outcome = ItemOutcome::Failed;
+            item.outcome = outcome;
             item.reason = format!("not started: {reason:.500}");
         }
     }
@@ -164,7 +187,7 @@ fn item_key(id: &str, position: u64) -> String {
 pub struct Backfill {
     namespace: String,
     row: BackfillRow,
-    items: Items,
+    items: Arc<Items>,
     /// Positions whose newest run failed or was cancelled.
     unsuccessful: BTreeSet<u64>,
 }
@@ -175,11 +198,11 @@ impl Backfill {
         id: &str,
         namespace: &str,
         mut spec: BackfillSpec,
+        items: Arc<Items>,
         version: &str,
         created_by: &str,
         now: Timestamp,
-    ) -> Result<(Self, BackfillStep), RefusedBackfill> {
-        let items = spec.checked_items(now)?;
+    ) -> (Self, BackfillStep) {
         // Open ranges mean what they mean now, also after a restart.
         if let (Some(choice), Some(text)) = (&mut spec.partitions, items.set_text()) {
             choice.set = text;
@@ -205,28 +228,42 @@ impl Backfill {
         let this =
             Self { namespace: namespace.to_owned(), row, items, unsuccessful: BTreeSet::new() };
         let step = this.step(Vec::new());
-        Ok((this, step))
+        (this, step)
     }
 
-    /// Takes it up from its rows.
+    /// Takes it up from its rows, with the pieces that its spec means.
     pub fn restore(
         namespace: &str,
         row: BackfillRow,
-        items: &[ItemRow],
-    ) -> Result<Self, RefusedBackfill> {
-        let unsuccessful = items
+        known: &[ItemRow],
+        items: Arc<Items>,
+    ) -> Self {
+        let unsuccessful = known
             .iter()
             .filter(|item| matches!(item.outcome, ItemOutcome::Failed | ItemOutcome::Cancelled))
             .map(|item| item.position)
             .filter(|position| !row.again.contains(position))
             .collect();
-        let items = row.spec.checked_items(row.created_at)?;
-        Ok(Self { namespace: namespace.to_owned(), row, items, unsuccessful })
+        Self { namespace: namespace.to_owned(), row, items, unsuccessful }
+    }
+
+    /// Goes on from a step that was committed otherwise than it was proposed.
+    pub fn take_up(&mut self, committed: &BackfillStep) {
+        self.row = committed.row.clone();
+        let failed =
+            |item: &&ItemRow| matches!(item.outcome, ItemOutcome::Failed | ItemOutcome::Cancelled);
+        let failed = committed.items.iter().filter(failed).map(|item| item.position);
+        self.unsuccessful.extend(failed);
     }
 
     #[must_use]
     pub fn row(&self) -> &BackfillRow {
         &self.row
+    }
+
+    #[must_use]
+    pub fn items(&self) -> &Arc<Items> {
+        &self.items
     }
 
     /// Starts what may start now. Call it after creation, restore, [`Self::run_ended`] and
@@ -261,6 +298,11 @@ impl Backfill {
             if repeated.is_none() && !self.row.spec.wants(known) {
                 self.row.skipped += 1;
                 let reason = match known {
+                    ItemStatus::Succeeded | ItemStatus::Failed
+                        if self.row.spec.only == Only::New =>
+                    {
+                        "it has a run already"
+                    }
                     ItemStatus::Succeeded => "it has succeeded before",
                     ItemStatus::Active => "a run of it is active",
                     ItemStatus::Missing | ItemStatus::Failed => "it has not failed before",
@@ -304,11 +346,18 @@ impl Backfill {
             run,
             key,
             trigger: "backfill",
+            at: item.tick.as_ref().map_or(now, |tick| tick.at),
+            window: None,
+            backfill: Some(BackfillPiece {
+                id: self.row.id.clone(),
+                position: item.position,
+                created_by: self.row.created_by.clone(),
+            }),
             interval: item.interval,
             partition: item.partition.clone(),
             params,
             labels: json!({"backfill": self.row.id, "slot": item.key}),
-            extra: Json::Null,
+            extra: item.tick.as_ref().map_or(Json::Null, |tick| tick.extra.clone()),
         });
         step
     }

@@ -2,10 +2,11 @@
 
 use kobza_expr::native;
 use kobza_model::{Json, Timestamp, validate_name};
-use kobza_schedule::{Schedule, ScheduleError};
+use kobza_schedule::{At, Schedule, ScheduleError, Zone};
 use serde::{Deserialize, Serialize};
 
 use super::{BackfillItem, ItemStatus, Items};
+use crate::timetable::{TickRange, TimetableDialects};
 
 /// Most runs of one backfill: its outcome is looked through by people, and its list lives in memory.
 pub const MAX_RUNS: u64 = 100_000;
@@ -71,6 +72,10 @@ pub enum Only {
     Missing,
     /// Those whose last run failed.
     Failed,
+    /// Those that have no run at all.
+    New,
+    /// All but those that run now.
+    Ended,
 }
 
 /// What a backfill would do.
@@ -98,6 +103,9 @@ pub enum RefusedBackfill {
     Nothing,
     #[error(transparent)]
     Invalid(#[from] ScheduleError),
+    /// By the dialect whose timetable it goes over.
+    #[error("{0}")]
+    Refused(String),
 }
 
 fn ten() -> u32 {
@@ -119,18 +127,49 @@ impl BackfillSpec {
         Ok(spec)
     }
 
-    /// The pieces. `at` says what open ranges of partitions mean.
-    pub fn items(&self, at: Timestamp) -> Result<Items, ScheduleError> {
-        match (&self.partitions, &self.schedule, &self.from, &self.to) {
+    /// The dialect and the definition of the timetable that it goes over.
+    #[must_use]
+    pub fn timetable(&self) -> Option<(&str, &Json)> {
+        let definition = self.schedule.as_ref()?.get("timetable")?;
+        Some((definition["dialect"].as_str()?, definition))
+    }
+
+    /// The pieces, neither none nor too many. `at` says what open ranges of partitions mean, and
+    /// what has not come yet. Blocks where a dialect has to ask somebody.
+    pub fn items(
+        &self,
+        at: Timestamp,
+        dialects: &TimetableDialects,
+    ) -> Result<Items, RefusedBackfill> {
+        let items = match (&self.partitions, &self.schedule, &self.from, &self.to) {
             (Some(choice), None, None, None) => {
-                Items::partitions(&choice.definition, &choice.set, at)
+                Items::partitions(&choice.definition, &choice.set, at)?
             }
-            (None, Some(schedule), Some(from), Some(to)) => {
-                Items::slots(Schedule::parse(schedule)?, from, to)
-            }
+            (None, Some(schedule), Some(from), Some(to)) => match self.timetable() {
+                Some((dialect, definition)) => {
+                    let (from, to) = range(from, to)?;
+                    let dialect = dialects.get(dialect).ok_or_else(|| {
+                        RefusedBackfill::Refused(format!(
+                            "this server has no timetables of {dialect:.60}"
+                        ))
+                    })?;
+                    let timetable = dialect.open(definition).map_err(RefusedBackfill::Refused)?;
+                    let asked =
+                        TickRange { from, to, newest_first: self.newest_first(), only: self.only };
+                    Items::Ticks(timetable.between(&asked, at).map_err(RefusedBackfill::Refused)?)
+                }
+                None => Items::slots(Schedule::parse(schedule)?, from, to)?,
+            },
             _ => Err(ScheduleError::new("backfill", "does not say what to go over")
-                .hint("give partitions, or schedule with from and to")),
+                .hint("give partitions, or schedule with from and to"))?,
+        };
+        if items.too_many() {
+            return Err(RefusedBackfill::TooMany { count: items.count_text() });
         }
+        if items.count() == 0 {
+            return Err(RefusedBackfill::Nothing);
+        }
+        Ok(items)
     }
 
     pub(crate) fn newest_first(&self) -> bool {
@@ -142,16 +181,17 @@ impl BackfillSpec {
             Only::All => true,
             Only::Missing => matches!(status, ItemStatus::Missing | ItemStatus::Failed),
             Only::Failed => status == ItemStatus::Failed,
+            Only::New => status == ItemStatus::Missing,
+            Only::Ended => status != ItemStatus::Active,
         }
     }
 
     /// What would happen. `status` tells what became of a piece so far.
     pub fn preview(
         &self,
-        at: Timestamp,
+        items: &Items,
         mut status: impl FnMut(&BackfillItem) -> ItemStatus,
-    ) -> Result<Preview, RefusedBackfill> {
-        let items = self.checked_items(at)?;
+    ) -> Preview {
         let total = items.count();
         let newest_first = self.newest_first();
         let looks = if self.only == Only::All { 0 } else { total.min(PREVIEW_LOOKS) };
@@ -164,29 +204,21 @@ impl BackfillSpec {
                 .count() as u64
         };
         let key = |position| items.get(position, newest_first).map(|item| item.key);
-        Ok(Preview {
+        Preview {
             total,
             runs,
             exact: self.only == Only::All || looks == total,
             first: key(0),
-            last: key(total - 1),
-        })
-    }
-
-    /// The pieces, if they are neither none nor too many.
-    pub(crate) fn checked_items(&self, at: Timestamp) -> Result<Items, RefusedBackfill> {
-        let items = self.items(at)?;
-        if items.too_many() {
-            return Err(RefusedBackfill::TooMany { count: items.count_text() });
+            last: key(total.saturating_sub(1)),
         }
-        if items.count() == 0 {
-            return Err(RefusedBackfill::Nothing);
-        }
-        Ok(items)
     }
 
     /// The run's parameters for one piece.
     pub(crate) fn render_params(&self, id: &str, item: &BackfillItem) -> Result<Json, String> {
+        if item.tick.is_some() && !self.params.is_null() {
+            // Its dialect knows no templates there.
+            return Ok(self.params.clone());
+        }
         if self.params.is_null() {
             return Ok(serde_json::json!({}));
         }
@@ -202,4 +234,16 @@ impl BackfillSpec {
         };
         native::render_json(&self.params, &context).map_err(|e| e.to_string())
     }
+}
+
+/// Both ends of a range; a date as the last means its whole day. Without an offset they are in UTC.
+fn range(from: &str, to: &str) -> Result<(Timestamp, Timestamp), ScheduleError> {
+    let zone = Zone::utc();
+    let from = At::parse_time(from, &zone).map_err(|e| e.inside("from"))?;
+    let last = if to.len() == 10 { &format!("{to}T23:59:59.999999") } else { to };
+    let to = At::parse_time(last, &zone).map_err(|e| e.inside("to"))?;
+    if to < from {
+        return Err(ScheduleError::new("to", "must not be earlier than from"));
+    }
+    Ok((from, to))
 }

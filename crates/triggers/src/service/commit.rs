@@ -5,13 +5,13 @@ use kobza_model::RunId;
 use kobza_runtime::{Handle, Submission, SubmitError};
 use kobza_store::Write;
 
-use super::{DialectStart, NoStart};
+use super::{DialectStart, NoStart, StartAs};
 use crate::backfill::BackfillStep;
 use crate::row::SlotOutcome;
 use crate::{StartSpec, Step};
 
 /// What a machine proposes: both kinds of step.
-pub(super) trait Proposal: Send + 'static {
+pub(super) trait Proposal: Clone + Send + 'static {
     fn start(&self) -> Option<&StartSpec>;
     fn stop(&self) -> Vec<(RunId, String)>;
     fn start_exists(&mut self, run: RunId);
@@ -54,8 +54,8 @@ impl Proposal for BackfillStep {
         BackfillStep::start_exists(self, run);
     }
 
-    fn refuse_start(&mut self, _: SlotOutcome, reason: &str) {
-        BackfillStep::refuse_start(self, reason);
+    fn refuse_start(&mut self, outcome: SlotOutcome, reason: &str) {
+        BackfillStep::refuse_start(self, outcome, reason);
     }
 
     fn writes(&self) -> Vec<Write> {
@@ -94,12 +94,15 @@ pub(super) async fn carry_out<P: Proposal>(
     let mut done = Vec::new();
     for Prepared { mut proposal, start, stop_mode } in proposals {
         let mut altered = false;
-        let (mut commands, mut more) = (Vec::new(), Vec::new());
+        let (mut commands, mut more, mut again) = (Vec::new(), Vec::new(), None);
         match start {
             Ok(None) => {}
             Ok(Some(start)) => {
                 commands = start.commands;
-                commands.push(Command::StartRun(start.run));
+                match start.run {
+                    StartAs::New(run) => commands.push(Command::StartRun(run)),
+                    StartAs::Again(run) => again = Some(run),
+                }
                 more = start.writes;
             }
             Err(NoStart::Refused(reason)) => {
@@ -124,10 +127,18 @@ pub(super) async fn carry_out<P: Proposal>(
                 Err(error) => return Carried { done, end: End::Failed(error) },
             }
         }
+        let proposed = again.map(|_| proposal.clone());
+        if let Some(run) = again {
+            proposal.start_exists(run);
+            altered = true;
+        }
         let mut writes = proposal.writes();
         writes.extend(more);
         let submission = Submission { commands, writes };
         let mut result = runtime.submit(submission).await;
+        if let (Some(proposed), Err(SubmitError::Refused(_))) = (proposed, &result) {
+            proposal = proposed;
+        }
         match &result {
             Err(SubmitError::KeyTaken { run, .. }) => proposal.start_exists(*run),
             Err(SubmitError::Refused(refusal)) => {

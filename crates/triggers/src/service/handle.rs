@@ -1,18 +1,22 @@
 //! How the server talks to the service.
 
-use kobza_model::{Json, Timestamp};
+use std::sync::Arc;
+
+use kobza_model::{Json, RunId, RunState, Timestamp};
 use kobza_store::kinds;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::work::item_status;
+use super::work::newest;
 use super::{Service, TriggerError};
-use crate::backfill::{Backfill, BackfillRow, BackfillSpec, Preview, RefusedBackfill};
+use crate::backfill::{
+    Backfill, BackfillItem, BackfillRow, BackfillSpec, ItemStatus, Items, Preview,
+};
 use crate::files::Sighting;
 use crate::row::{SlotRow, TriggerRow};
 use crate::spec::TriggerKind;
 use crate::{
-    EventBody, Next, OutsideQuestion, TriggerEvent, TriggerKey, TriggerSpec, Triggers,
-    parse_triggers, webhook,
+    EventBody, Mapped, MappingQuestion, Next, OutsideQuestion, TriggerEvent, TriggerKey,
+    TriggerSpec, Triggers, parse_triggers, webhook,
 };
 
 type Reply<T> = oneshot::Sender<Result<T, TriggerError>>;
@@ -34,8 +38,19 @@ pub(super) enum Request {
         namespace: String,
         id: String,
         spec: BackfillSpec,
+        items: Arc<Items>,
         by: String,
         reply: Reply<BackfillRow>,
+    },
+    /// What somebody outside said to a partition.
+    Mapped {
+        question: MappingQuestion,
+        answer: Result<Result<Vec<Mapped>, String>, String>,
+    },
+    /// The pieces of a stored backfill.
+    Items {
+        place: (String, String),
+        items: Result<Arc<Items>, String>,
     },
     ChangeBackfill {
         namespace: String,
@@ -74,6 +89,15 @@ pub struct TriggerView {
     pub row: TriggerRow,
     /// When it will act next, if that is known.
     pub next: Option<Timestamp>,
+}
+
+/// A piece of a backfill that is not begun yet.
+#[derive(Clone, Debug)]
+pub struct PreviewItem {
+    pub item: BackfillItem,
+    pub newest: Option<(RunId, RunState)>,
+    /// Whether it would run.
+    pub runs: bool,
 }
 
 /// A handle on the service; cheap to clone.
@@ -228,21 +252,43 @@ impl TriggerHandle {
         .await
     }
 
-    /// What a backfill would do. Nothing is changed.
+    /// The pieces that a backfill means; a dialect may take its time to say.
+    async fn items_of(&self, spec: &BackfillSpec) -> Result<Arc<Items>, TriggerError> {
+        let known = self.look(|service| Ok((service.now(), service.options.timetables.clone())));
+        let (now, dialects) = known.await?;
+        let spec = spec.clone();
+        let found = tokio::task::spawn_blocking(move || spec.items(now, &dialects)).await;
+        let found = found.map_err(|e| TriggerError::Read(e.to_string()))?;
+        found.map(Arc::new).map_err(|e| TriggerError::Invalid(e.to_string()))
+    }
+
+    /// What a backfill would do, and its first `told` pieces with their newest runs. Nothing is
+    /// changed.
     pub async fn preview_backfill(
         &self,
         namespace: &str,
         spec: BackfillSpec,
-    ) -> Result<Preview, TriggerError> {
+        told: u64,
+    ) -> Result<(Preview, Vec<PreviewItem>), TriggerError> {
+        let items = self.items_of(&spec).await?;
         let namespace = namespace.to_owned();
         self.look(move |service| {
-            let views = std::sync::Arc::clone(&service.options.views);
+            let views = Arc::clone(&service.options.views);
             let workflow = spec.workflow.clone();
             service.workflow(&namespace, &workflow, None)?;
-            spec.preview(service.now(), |item| {
-                item_status(views.as_ref(), &namespace, &workflow, item)
-            })
-            .map_err(|e| TriggerError::Invalid(e.to_string()))
+            let starter = service.starter(&namespace, &workflow);
+            let run = |item: &BackfillItem| {
+                newest(views.as_ref(), starter.as_deref(), &namespace, &workflow, item)
+            };
+            let status = |item: &BackfillItem| ItemStatus::of(run(item).map(|(_, state)| state));
+            let preview = spec.preview(&items, status);
+            let first = (0..preview.total.min(told)).filter_map(|position| {
+                let item = items.get(position, spec.newest_first())?;
+                let newest = run(&item);
+                let runs = spec.wants(ItemStatus::of(newest.map(|(_, state)| state)));
+                Some(PreviewItem { item, newest, runs })
+            });
+            Ok((preview, first.collect()))
         })
         .await
     }
@@ -255,8 +301,9 @@ impl TriggerHandle {
         spec: BackfillSpec,
         by: &str,
     ) -> Result<BackfillRow, TriggerError> {
+        let items = self.items_of(&spec).await?;
         let (namespace, id, by) = (namespace.to_owned(), id.to_owned(), by.to_owned());
-        self.ask(|reply| Request::CreateBackfill { namespace, id, spec, by, reply }).await
+        self.ask(|reply| Request::CreateBackfill { namespace, id, spec, items, by, reply }).await
     }
 
     pub async fn change_backfill(
@@ -277,6 +324,16 @@ impl TriggerHandle {
     ) -> Result<Option<BackfillRow>, TriggerError> {
         let place = (namespace.to_owned(), id.to_owned());
         self.look(move |service| Ok(service.backfills.get(&place).map(|b| b.row().clone()))).await
+    }
+
+    /// The pieces of a backfill, or nothing.
+    pub async fn backfill_items(
+        &self,
+        namespace: &str,
+        id: &str,
+    ) -> Result<Option<Arc<Items>>, TriggerError> {
+        let place = (namespace.to_owned(), id.to_owned());
+        self.look(move |service| Ok(service.backfills.get(&place).map(|b| b.items().clone()))).await
     }
 
     /// All backfills of a namespace, newest first.
@@ -322,8 +379,8 @@ impl Service {
                 let _gone = reply.send(result);
             }
             Request::Look(look) => look(self),
-            Request::CreateBackfill { namespace, id, spec, by, reply } => {
-                let result = self.create_backfill(&namespace, &id, spec, &by).await;
+            Request::CreateBackfill { namespace, id, spec, items, by, reply } => {
+                let result = self.create_backfill(&namespace, &id, spec, items, &by).await;
                 let _gone = reply.send(result);
             }
             Request::ChangeBackfill { namespace, id, action, reply } => {
@@ -332,6 +389,8 @@ impl Service {
             }
             Request::Sighted { key, files } => self.sighted(key, files).await,
             Request::Answered { question, answer } => self.answered(&question, answer).await,
+            Request::Mapped { question, answer } => self.mapped(&question, answer).await,
+            Request::Items { place, items } => self.items_found(place, items).await,
             Request::Stop => {}
         }
     }
@@ -362,21 +421,54 @@ impl Service {
         namespace: &str,
         id: &str,
         spec: BackfillSpec,
+        items: Arc<Items>,
         by: &str,
     ) -> Result<BackfillRow, TriggerError> {
-        let invalid = |e: RefusedBackfill| TriggerError::Invalid(e.to_string());
         let place = (namespace.to_owned(), id.to_owned());
         if self.backfills.contains_key(&place) || id.contains('/') || id.is_empty() {
             return Err(TriggerError::Invalid(format!("the backfill id {id:?} is not usable")));
         }
         let stored = self.workflow(namespace, &spec.workflow, None)?;
+        let is_rival = |other: &Backfill| {
+            let row = other.row();
+            row.spec.workflow == spec.workflow
+                && row.spec.timetable().is_some()
+                && !row.state.is_finished()
+        };
+        let mut own = self.backfills.iter().filter(|((other, _), _)| other == namespace);
+        if spec.timetable().is_some()
+            && let Some(((_, rival), _)) = own.find(|(_, other)| is_rival(other))
+        {
+            return Err(TriggerError::Invalid(format!(
+                "the backfill {rival} of {} has not ended: there can be one at a time",
+                spec.workflow
+            )));
+        }
         let now = self.now();
+        self.items.insert(place.clone(), items.clone());
         let (backfill, step) =
-            Backfill::create(id, namespace, spec, &stored.version, by, now).map_err(invalid)?;
+            Backfill::create(id, namespace, spec, items, &stored.version, by, now);
         let row = backfill.row().clone();
         self.backfills.insert(place, backfill);
         self.commit_backfills(vec![step]).await.into_result()?;
         Ok(row)
+    }
+
+    /// Takes up a stored backfill whose pieces are known now.
+    async fn items_found(&mut self, place: (String, String), items: Result<Arc<Items>, String>) {
+        match items {
+            Ok(items) => {
+                self.items.insert(place.clone(), items);
+                // The next look of the loop takes it up, with what has become of its runs.
+                self.unread_backfills.insert(place);
+                self.advance_backfills().await;
+                if let Err(error) = self.check_active().await {
+                    tracing::warn!(%error, "active runs could not be looked at");
+                    self.retry_later();
+                }
+            }
+            Err(error) => tracing::error!(backfill = place.1, error, "its pieces are not known"),
+        }
     }
 
     async fn change_backfill(

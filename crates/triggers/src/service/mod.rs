@@ -16,20 +16,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kobza_engine::{Command, StartRun, StopMode};
-use kobza_model::{Json, Timestamp, Workflow};
+use kobza_model::{Json, RunId, RunState, Timestamp, Workflow};
 use kobza_runtime::{Committed, Handle};
 use kobza_store::{ObjectQuery, StoreError, StoredWorkflow, ViewError, Views, Write, kinds};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::Instant;
 
-use crate::backfill::{Backfill, BackfillRow, ItemRow};
+use crate::backfill::{Backfill, BackfillItem, BackfillRow, ItemRow, Items};
 use crate::files::Watch;
 use crate::row::TriggerRow;
 use crate::{StartSpec, TimetableDialects, TriggerKey, Triggers, parse_triggers};
 
 use handle::Request;
-pub use handle::{BackfillAction, TriggerHandle, TriggerView};
+pub use handle::{BackfillAction, PreviewItem, TriggerHandle, TriggerView};
 
 /// Longest sleep: the wall clock may be set while we sleep.
 const LONGEST_SLEEP: Duration = Duration::from_secs(20);
@@ -50,8 +50,16 @@ pub type Prepare = dyn Fn(&Workflow, Json) -> Result<Json, String> + Send + Sync
 pub struct DialectStart {
     /// Commands before the start.
     pub commands: Vec<Command>,
-    pub run: Box<StartRun>,
+    pub run: StartAs,
     pub writes: Vec<Write>,
+}
+
+/// The run of a slot.
+#[derive(Debug)]
+pub enum StartAs {
+    New(Box<StartRun>),
+    /// One that there is already: the commands let it run again.
+    Again(RunId),
 }
 
 /// Why a slot's run does not start.
@@ -78,6 +86,17 @@ pub trait Starter: Send + Sync {
 
     /// How the runs are stopped that a newer slot takes the place of.
     fn stop_mode(&self) -> StopMode;
+
+    /// The newest run of a backfill's piece, where the dialect knows it by more than the trigger's
+    /// own labels.
+    fn newest(
+        &self,
+        _namespace: &str,
+        _workflow: &str,
+        _item: &BackfillItem,
+    ) -> Option<Result<Option<(RunId, RunState)>, String>> {
+        None
+    }
 }
 
 /// What the service is made of.
@@ -173,6 +192,8 @@ struct Service {
     /// What waits until its rows can be read.
     unread: BTreeSet<TriggerKey>,
     unread_backfills: BTreeSet<(String, String)>,
+    /// Pieces of backfills, which may have cost their dialects some time.
+    items: HashMap<(String, String), Arc<Items>>,
     requests: mpsc::Sender<Request>,
 }
 
@@ -191,6 +212,7 @@ impl Service {
             watches: BTreeMap::new(),
             unread: BTreeSet::new(),
             unread_backfills: BTreeSet::new(),
+            items: HashMap::new(),
             requests,
         }
     }
@@ -243,10 +265,32 @@ impl Service {
             .into_iter()
             .map(|item| serde_json::from_value(item.value).map_err(unreadable))
             .collect::<Result<_, _>>()?;
-        let backfill = Backfill::restore(namespace, row, &items)
-            .map_err(|e| TriggerError::Invalid(e.to_string()))?;
-        self.backfills.insert(place, backfill);
+        let known = self.items.get(&place).cloned();
+        let pieces = match known {
+            Some(pieces) => pieces,
+            None if row.spec.timetable().is_some() => {
+                self.find_items(place, row);
+                return Ok(());
+            }
+            None => Arc::new(
+                row.spec
+                    .items(row.created_at, &self.options.timetables)
+                    .map_err(|e| TriggerError::Invalid(e.to_string()))?,
+            ),
+        };
+        self.backfills.insert(place, Backfill::restore(namespace, row, &items, pieces));
         Ok(())
+    }
+
+    /// Asks a dialect for a backfill's pieces, where that may take its time; it is taken up then.
+    fn find_items(&self, place: (String, String), row: BackfillRow) {
+        let (requests, dialects) = (self.requests.clone(), self.options.timetables.clone());
+        std::thread::spawn(move || {
+            let found = row.spec.items(row.created_at, &dialects);
+            let items = found.map(Arc::new).map_err(|e| e.to_string());
+            // The service may have ended: it will ask again when it begins anew.
+            let _ended = requests.blocking_send(Request::Items { place, items });
+        });
     }
 
     fn objects(
@@ -294,6 +338,7 @@ impl Service {
             }
             self.save_place().await;
             self.ask_outside();
+            self.ask_mappings();
             self.look_at_files();
             let wake = self.wake_at();
             tokio::select! {

@@ -1,8 +1,8 @@
-//! Timetables that only somebody outside can answer for.
+//! Timetables and partitions that only somebody outside can answer for.
 
 use super::Service;
 use super::handle::Request;
-use crate::{Next, OutsideQuestion};
+use crate::{Mapped, MappingQuestion, Next, OutsideQuestion};
 
 impl Service {
     /// Asks what has to be asked, on threads where that may take its time.
@@ -15,6 +15,33 @@ impl Service {
                 // The service may have ended: it will ask again when it begins anew.
                 let _ended = requests.blocking_send(Request::Answered { question, answer });
             });
+        }
+    }
+
+    /// Asks which partitions updates belong to, on threads where that may take its time.
+    pub(super) fn ask_mappings(&mut self) {
+        for question in self.triggers.take_mappings() {
+            let requests = self.requests.clone();
+            tokio::task::spawn_blocking(move || {
+                let answer = question.mapping.map(&question.event, &question.held);
+                // The service may have ended: it will ask again when it begins anew.
+                let _ended = requests.blocking_send(Request::Mapped { question, answer });
+            });
+        }
+    }
+
+    pub(super) async fn mapped(
+        &mut self,
+        question: &MappingQuestion,
+        answer: Result<Result<Vec<Mapped>, String>, String>,
+    ) {
+        if let Err(error) | Ok(Err(error)) = &answer {
+            let trigger = question.trigger.object_key();
+            tracing::warn!(trigger, error, "a partition was not mapped");
+        }
+        let steps = self.triggers.mapped(question, answer, self.now());
+        if !steps.is_empty() {
+            self.commit(steps).await;
         }
     }
 

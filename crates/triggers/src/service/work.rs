@@ -1,9 +1,10 @@
 //! What the service does with steps, requests and time.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use kobza_engine::{StartRun, StopMode};
-use kobza_model::{RunState, Timestamp, Workflow};
+use kobza_model::{RunId, RunState, Timestamp, Workflow};
 use kobza_runtime::{Submission, SubmitError};
 use kobza_schedule::partition::PartitionDefinition;
 use kobza_store::{RunFilter, StoredWorkflow, Write, kinds};
@@ -12,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::commit::{Carried, End, Prepared, Proposal, carry_out};
-use super::{DialectStart, NoStart, PLACE, SAVE_EVERY, Service, Starter, TriggerError};
+use super::{DialectStart, NoStart, PLACE, SAVE_EVERY, Service, StartAs, Starter, TriggerError};
 use crate::backfill::{BackfillItem, BackfillStep, ItemStatus};
 use crate::row::{SlotRow, TriggerRow};
 use crate::{StartSpec, Step, TriggerKey};
@@ -125,13 +126,7 @@ impl Service {
         proposal: P,
     ) -> Prepared<P> {
         let start = proposal.start().cloned();
-        let dialect = match start {
-            Some(_) => self.workflow(namespace, workflow, version).ok(),
-            None => None,
-        };
-        let starter = dialect.and_then(|stored| {
-            self.options.starters.get(stored.workflow.dialect.as_str()).cloned()
-        });
+        let starter = start.as_ref().and_then(|_| self.starter(namespace, workflow));
         let stop_mode = starter.as_ref().map_or(StopMode::Cancel, |starter| starter.stop_mode());
         let start = start
             .map(|start| self.start_run(namespace, workflow, version, start, starter.as_deref()));
@@ -171,7 +166,13 @@ impl Service {
             priority: 0,
             extra: start.extra,
         });
-        Ok(DialectStart { commands: Vec::new(), run, writes: Vec::new() })
+        Ok(DialectStart { commands: Vec::new(), run: StartAs::New(run), writes: Vec::new() })
+    }
+
+    /// How a workflow's dialect starts runs, if in its own way.
+    pub(super) fn starter(&mut self, namespace: &str, workflow: &str) -> Option<Arc<dyn Starter>> {
+        let stored = self.workflow(namespace, workflow, None).ok()?;
+        self.options.starters.get(stored.workflow.dialect.as_str()).cloned()
     }
 
     pub(super) fn workflow(
@@ -250,10 +251,17 @@ impl Service {
                 outcome.error = Some(error.clone());
                 self.retry_later();
             }
-            if matches!(carried.end, End::Whole) {
-                continue;
+            match (&carried.end, carried.done.last()) {
+                (End::Whole, _) => continue,
+                (End::Altered, Some(last)) => {
+                    if let Some(backfill) = self.backfills.get_mut(&(namespace.clone(), id.clone()))
+                    {
+                        backfill.take_up(last);
+                    }
+                    continue;
+                }
+                _ => outcome.incomplete = true,
             }
-            outcome.incomplete = true;
             if let Err(error) = self.load_backfill(&namespace, &id) {
                 tracing::warn!(backfill = id, %error, "a backfill waits for its row");
                 self.backfills.remove(&(namespace.clone(), id.clone()));
@@ -275,15 +283,22 @@ impl Service {
         }
         let now = self.now();
         loop {
-            let views = std::sync::Arc::clone(&self.options.views);
+            let views = Arc::clone(&self.options.views);
             let mut steps = Vec::new();
-            for ((namespace, _), backfill) in &mut self.backfills {
+            let places: Vec<(String, String)> = self.backfills.keys().cloned().collect();
+            for place in places {
+                let Some(backfill) = self.backfills.get(&place) else { continue };
+                if backfill.row().state.is_finished() {
+                    continue;
+                }
                 let workflow = backfill.row().spec.workflow.clone();
-                steps.extend(
-                    backfill.advance(now, |item| {
-                        item_status(views.as_ref(), namespace, &workflow, item)
-                    }),
-                );
+                let starter = self.starter(&place.0, &workflow);
+                let Some(backfill) = self.backfills.get_mut(&place) else { continue };
+                steps.extend(backfill.advance(now, |item| {
+                    let starter = starter.as_deref();
+                    let newest = newest(views.as_ref(), starter, &place.0, &workflow, item);
+                    ItemStatus::of(newest.map(|(_, state)| state))
+                }));
             }
             if steps.is_empty() {
                 return;
@@ -322,13 +337,20 @@ fn partition_of(workflow: &Workflow, interval: Option<(Timestamp, Timestamp)>) -
     }
 }
 
-/// What became of a backfill's piece before: its newest run tells.
-pub(super) fn item_status(
+/// The newest run of a backfill's piece.
+pub(super) fn newest(
     views: &dyn kobza_store::Views,
+    starter: Option<&dyn Starter>,
     namespace: &str,
     workflow: &str,
     item: &BackfillItem,
-) -> ItemStatus {
+) -> Option<(RunId, RunState)> {
+    if let Some(found) = starter.and_then(|s| s.newest(namespace, workflow, item)) {
+        return found.unwrap_or_else(|error| {
+            tracing::warn!(error, "runs of a backfill could not be read");
+            None
+        });
+    }
     let mut filter = RunFilter {
         namespaces: vec![namespace.to_owned()],
         workflow: Some(workflow.to_owned()),
@@ -339,12 +361,6 @@ pub(super) fn item_status(
         None => filter.labels = vec![("slot".to_owned(), item.key.clone())],
     }
     // What cannot be read is treated as missing: at worst a piece is run again.
-    let newest =
-        views.list_runs(&filter, None, 1).ok().and_then(|page| page.items.into_iter().next());
-    match newest.map(|run| run.state) {
-        None => ItemStatus::Missing,
-        Some(RunState::Succeeded) => ItemStatus::Succeeded,
-        Some(state) if state.is_finished() => ItemStatus::Failed,
-        Some(_) => ItemStatus::Active,
-    }
+    let page = views.list_runs(&filter, None, 1).ok()?;
+    page.items.into_iter().next().map(|run| (run.run, run.state))
 }

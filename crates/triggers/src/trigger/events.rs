@@ -1,18 +1,18 @@
 //! Events: conditions over them, and collecting them.
 
+use std::collections::BTreeMap;
+
 use kobza_model::Timestamp;
 
-use super::Trigger;
-use crate::row::SlotOutcome;
-use crate::spec::TriggerKind;
+use super::{MAX_OPEN_PARTITIONS, Trigger};
+use crate::row::{EventWindow, SlotOutcome};
+use crate::spec::{TriggerKind, Updates};
 use crate::step::Step;
 use crate::{EventBody, TriggerEvent};
 
 /// What a trigger collects before it fires at once, whatever its debounce says.
 const MAX_COLLECTED: usize = 1_000;
 const MAX_COLLECTED_BYTES: usize = 1 << 20;
-/// Partitions whose conditions are half fulfilled; beyond that the oldest is forgotten.
-const MAX_OPEN_PARTITIONS: usize = 10_000;
 
 impl Trigger {
     /// An event that may concern it.
@@ -46,6 +46,12 @@ impl Trigger {
                 return self.skip_event(event, &reason, SlotOutcome::Failed, now, steps);
             }
         }
+        if !self.counts(event) {
+            return steps.push(self.step(Vec::new()));
+        }
+        if matches!(self.spec.kind, TriggerKind::Assets { mapping: Some(_), .. }) {
+            return self.keep_unmapped(event, now, steps);
+        }
         let events = match self.fulfilled(event) {
             Some(events) => events,
             None => return steps.push(self.step(Vec::new())),
@@ -74,7 +80,7 @@ impl Trigger {
 
     /// The events to react to, if the trigger's condition holds with this one.
     pub(super) fn fulfilled(&mut self, event: &TriggerEvent) -> Option<Vec<TriggerEvent>> {
-        let TriggerKind::Assets { condition, per_partition } = &self.spec.kind else {
+        let TriggerKind::Assets { condition, per_partition, .. } = &self.spec.kind else {
             return Some(vec![event.clone()]);
         };
         let EventBody::Asset { asset, partition, .. } = &event.body else { return None };
@@ -83,10 +89,11 @@ impl Trigger {
         let open = self.row.updated.entry(place.clone()).or_default();
         open.insert(asset.clone(), event.clone());
         if condition.holds(&|name| open.contains_key(name)) {
-            let mut events: Vec<_> =
-                self.row.updated.remove(&place).unwrap_or_default().into_values().collect();
-            events.sort_by_key(|event| (event.sequence, event.at));
-            return Some(events);
+            if self.is_at_limit() {
+                self.held.insert(place);
+                return None;
+            }
+            return Some(self.gathered(&place));
         }
         if self.row.updated.len() > MAX_OPEN_PARTITIONS {
             let oldest = self
@@ -98,6 +105,74 @@ impl Trigger {
             oldest.and_then(|oldest| self.row.updated.remove(&oldest));
         }
         None
+    }
+
+    /// Whether its kind of update is one that the trigger reacts to.
+    fn counts(&self, event: &TriggerEvent) -> bool {
+        match &self.spec.kind {
+            TriggerKind::Assets { updates: Updates::Whole, .. } => event.partition().is_none(),
+            TriggerKind::Assets { updates: Updates::Partitions, .. } => event.partition().is_some(),
+            _ => true,
+        }
+    }
+
+    pub(super) fn max_active(&self) -> Option<u32> {
+        match self.spec.kind {
+            TriggerKind::Assets { max_active, .. } => max_active,
+            _ => None,
+        }
+    }
+
+    /// As many of its runs as may be are unfinished.
+    pub(super) fn is_at_limit(&self) -> bool {
+        self.max_active().is_some_and(|most| self.row.active.len() >= most as usize)
+    }
+
+    fn gathered(&mut self, place: &str) -> Vec<TriggerEvent> {
+        let open = self.row.updated.remove(place).unwrap_or_default();
+        let mut events: Vec<_> = open.into_values().collect();
+        events.sort_by_key(|event| (event.sequence, event.at));
+        events
+    }
+
+    /// Finds what holds and waits, as after a restart.
+    pub(super) fn find_held(&mut self) {
+        let TriggerKind::Assets { condition, max_active: Some(_), .. } = &self.spec.kind else {
+            return self.held.clear();
+        };
+        let holds = |open: &BTreeMap<String, TriggerEvent>| {
+            condition.holds(&|name| open.contains_key(name))
+        };
+        let held = self.row.updated.iter().filter(|(_, open)| holds(open));
+        self.held = held.map(|(place, _)| place.clone()).collect();
+        let complete = self.row.mapped.keys().filter(|key| self.is_complete(key));
+        let complete: Vec<String> = complete.cloned().collect();
+        self.held.extend(complete);
+    }
+
+    /// Starts what waited for the end of its runs.
+    pub(super) fn fire_held(&mut self, now: Timestamp, steps: &mut Vec<Step>) {
+        while !self.is_at_limit()
+            && let Some(place) = self.held.pop_first()
+        {
+            if self.row.mapped.contains_key(&place) {
+                self.fire_mapped(&place, now, steps);
+            } else {
+                let events = self.gathered(&place);
+                self.fire(&events, now, steps);
+            }
+        }
+    }
+
+    /// The events of the log that a run stands for, from the one before on.
+    pub(super) fn window(&mut self, last: &TriggerEvent) -> Option<EventWindow> {
+        if !matches!(self.spec.kind, TriggerKind::Assets { .. }) || last.sequence == 0 {
+            return None;
+        }
+        let (after, first) = (self.row.fired, !self.row.has_fired);
+        self.row.fired = last.sequence.max(after);
+        self.row.has_fired = true;
+        Some(EventWindow { after, through: last.sequence, first, picked: None, date: None })
     }
 
     pub(super) fn fire_collected(&mut self, now: Timestamp, steps: &mut Vec<Step>) {

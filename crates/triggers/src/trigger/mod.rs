@@ -1,10 +1,12 @@
 //! One trigger: its definition, its row, and what it decides.
 
 mod events;
+mod mapped;
 mod slots;
 mod timed;
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 
 use kobza_expr::native::{self, Context};
 use kobza_model::{Json, RunId, Timestamp};
@@ -20,6 +22,8 @@ use crate::step::{StartSpec, Step, TriggerKey, run_id, spread};
 const PUNCTUAL: i64 = 60_000_000;
 /// Most starts that wait for a run's end.
 const MAX_QUEUE: usize = 1_000;
+/// Partitions that have some of what they need; beyond that the oldest is forgotten.
+const MAX_OPEN_PARTITIONS: usize = 10_000;
 
 pub(crate) struct Trigger {
     pub(crate) key: TriggerKey,
@@ -33,6 +37,11 @@ pub(crate) struct Trigger {
     next_slot: Cell<Option<(Timestamp, Option<Timestamp>)>>,
     /// The timetable of its dialect, where it follows one.
     timed: Option<timed::Timed>,
+    /// Partitions (empty: none, or all together) whose condition holds, while as many of its runs
+    /// as may be are unfinished.
+    held: BTreeSet<String>,
+    /// Who maps partitions, where that is needed.
+    mapper: Option<mapped::Mapper>,
 }
 
 pub(crate) use timed::Outside;
@@ -58,13 +67,17 @@ impl Trigger {
             collected: Vec::new(),
             collected_between: None,
             updated: std::collections::BTreeMap::new(),
+            unmapped: std::collections::VecDeque::new(),
+            mapped: std::collections::BTreeMap::new(),
+            fired: seen,
+            has_fired: false,
             last: None,
         };
         Self::restore(key, spec, row)
     }
 
     pub(crate) fn restore(key: TriggerKey, spec: TriggerSpec, row: TriggerRow) -> Self {
-        Self {
+        let mut this = Self {
             key,
             spec,
             row,
@@ -72,7 +85,11 @@ impl Trigger {
             kept_through: Timestamp(i64::MIN),
             next_slot: Cell::new(None),
             timed: None,
-        }
+            held: BTreeSet::new(),
+            mapper: None,
+        };
+        this.find_held();
+        this
     }
 
     fn paused(&self) -> bool {
@@ -127,8 +144,11 @@ impl Trigger {
         if !self.row.queue.is_empty() && self.row.active.is_empty() {
             return Some(Timestamp(i64::MIN));
         }
+        if !self.held.is_empty() && !self.is_at_limit() {
+            return Some(Timestamp(i64::MIN));
+        }
         let slot = self.next_slot().map(|slot| self.due_at(slot));
-        [slot, self.deadline(), self.tick_due()].into_iter().flatten().min()
+        [slot, self.deadline(), self.tick_due(), self.mapping_due()].into_iter().flatten().min()
     }
 
     pub(crate) fn tick(&mut self, now: Timestamp, steps: &mut Vec<Step>) {
@@ -136,6 +156,7 @@ impl Trigger {
             return;
         }
         self.drain_queue(now, steps);
+        self.fire_held(now, steps);
         if self.deadline().is_some_and(|deadline| deadline <= now) {
             self.fire_collected(now, steps);
         }
@@ -144,6 +165,7 @@ impl Trigger {
             self.decide_slots(now, steps);
         }
         self.take_ticks(now, steps);
+        self.mapping_again(now);
     }
 
     fn skip_range(
@@ -206,8 +228,13 @@ impl Trigger {
         if when(&spec.source) != when(&self.spec.source) {
             self.row.cursor = self.row.cursor.max(now);
         }
+        // What was mapped under another condition or mapping says nothing now.
+        if spec.source.get("assets") != self.spec.source.get("assets") {
+            self.row.mapped.clear();
+        }
         self.row.spec = spec.source.clone();
         self.spec = spec;
+        self.find_held();
         self.next_slot.set(None);
         steps.push(self.step(Vec::new()));
     }
@@ -248,7 +275,8 @@ impl Trigger {
         let partition = partitions.next().flatten().map(str::to_owned);
         let partition = partition.filter(|own| partitions.all(|p| p == Some(own)));
         let reason = reason.to_owned();
-        self.start(Pending { slot, at, params, interval, partition, reason }, now, steps);
+        let window = events.last().and_then(|event| self.window(event));
+        self.start(Pending { slot, at, params, interval, partition, reason, window }, now, steps);
     }
 
     fn start(&mut self, pending: Pending, now: Timestamp, steps: &mut Vec<Step>) {
@@ -303,7 +331,7 @@ impl Trigger {
         let TriggerKey { namespace, workflow, name } = &self.key;
         let run = run_id(&[namespace, workflow, name, &pending.slot], now);
         let key = self.key.run_key(&pending.slot);
-        if self.spec.overlap != Overlap::Allow {
+        if self.spec.overlap != Overlap::Allow || self.max_active().is_some() {
             self.row.active.push(run);
         }
         let mut slot = self.slot_row(pending.at, SlotOutcome::Started, &pending.reason, now);
@@ -312,6 +340,9 @@ impl Trigger {
             run,
             key,
             trigger: self.spec.kind.word(),
+            at: pending.at,
+            window: pending.window,
+            backfill: None,
             interval: pending.interval,
             partition: pending.partition,
             params: pending.params,
@@ -333,6 +364,7 @@ impl Trigger {
         let already = steps.len();
         if !self.paused() {
             self.drain_queue(now, steps);
+            self.fire_held(now, steps);
         }
         if steps.len() == already {
             steps.push(self.step(Vec::new()));

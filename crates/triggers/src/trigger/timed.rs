@@ -47,6 +47,7 @@ pub(crate) struct Outside {
 impl Trigger {
     /// Finds the timetable of its definition; what was planned is forgotten.
     pub(crate) fn open(&mut self, dialects: &TimetableDialects) {
+        self.open_mapping(dialects);
         let TriggerKind::Timetable { dialect, definition } = &self.spec.kind else {
             self.timed = None;
             return;
@@ -61,7 +62,8 @@ impl Trigger {
 
     /// Why its timetable does not go on.
     pub(crate) fn problem(&self) -> Option<&str> {
-        self.timed.as_ref()?.problem.as_deref()
+        let timed = self.timed.as_ref().and_then(|timed| timed.problem.as_deref());
+        timed.or_else(|| self.mapping_problem())
     }
 
     /// As many of its runs as may be are unfinished.
@@ -146,6 +148,9 @@ impl Trigger {
             run,
             key: tick.key,
             trigger: self.spec.kind.word(),
+            at: tick.at,
+            window: None,
+            backfill: None,
             interval: tick.interval,
             partition: tick.partition,
             params,

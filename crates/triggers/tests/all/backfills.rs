@@ -1,13 +1,15 @@
 //! Backfills from preview to the last rerun.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::support::{Rows, at};
 use kobza_model::{Json, RunId, RunState};
 use kobza_triggers::backfill::{
-    Backfill, BackfillRow, BackfillSpec, BackfillState, BackfillStep, ItemOutcome, ItemRow,
-    ItemStatus, RefusedBackfill,
+    Backfill, BackfillItem, BackfillRow, BackfillSpec, BackfillState, BackfillStep, ItemOutcome,
+    ItemRow, ItemStatus, Items, RefusedBackfill,
 };
+use kobza_triggers::{SlotOutcome, TimetableDialects};
 use serde_json::json;
 
 const NOW: &str = "2026-01-01T00:00:00Z";
@@ -81,33 +83,42 @@ impl World {
     fn restart(&self) -> Backfill {
         let row = self.rows.objects.iter().find(|((_, _, key), _)| !key.contains('/')).unwrap().1;
         let row: BackfillRow = serde_json::from_value(row.clone()).unwrap();
-        Backfill::restore("default", row, &self.items()).unwrap()
+        let items = items(&row.spec);
+        Backfill::restore("default", row, &self.items(), items)
     }
 }
 
+fn items(spec: &BackfillSpec) -> Arc<Items> {
+    Arc::new(spec.items(at(NOW), &TimetableDialects::new()).unwrap())
+}
+
 fn create(world: &mut World, spec: BackfillSpec) -> Backfill {
-    let (backfill, step) = Backfill::create("b1", "default", spec, "v1", "olena", at(NOW)).unwrap();
+    let items = items(&spec);
+    let (backfill, step) = Backfill::create("b1", "default", spec, items, "v1", "olena", at(NOW));
     world.commit([step]);
     backfill
 }
 
 #[test]
 fn preview_counts_and_refuses_too_many() {
-    let preview = days(json!({})).preview(at(NOW), |_| ItemStatus::Missing).unwrap();
+    let all = days(json!({}));
+    let preview = all.preview(&items(&all), |_| ItemStatus::Missing);
     assert_eq!((preview.total, preview.runs, preview.exact), (14, 14, true));
     assert_eq!(preview.first.as_deref(), Some("2013-03-01"));
     assert_eq!(preview.last.as_deref(), Some("2013-03-14"));
     let newest = days(json!({"order": "newest_first", "only": "missing"}));
-    let preview = newest
-        .preview(at(NOW), |item| {
-            if item.key.as_str() < "2013-03-05" {
-                ItemStatus::Succeeded
-            } else {
-                ItemStatus::Failed
-            }
-        })
-        .unwrap();
-    assert_eq!((preview.total, preview.runs), (14, 10));
+    let status = |item: &BackfillItem| match item.key.as_str() {
+        "2013-03-14" => ItemStatus::Missing,
+        "2013-03-13" => ItemStatus::Active,
+        key if key < "2013-03-05" => ItemStatus::Succeeded,
+        _ => ItemStatus::Failed,
+    };
+    let preview = newest.preview(&items(&newest), status);
+    assert_eq!((preview.total, preview.runs), (14, 9));
+    for (only, runs) in [("new", 1), ("failed", 8), ("ended", 13), ("all", 14)] {
+        let spec = days(json!({"only": only}));
+        assert_eq!(spec.preview(&items(&spec), status).runs, runs, "{only}");
+    }
     assert_eq!(preview.first.as_deref(), Some("2013-03-14"));
     let huge = json!({
         "workflow": "w",
@@ -116,12 +127,13 @@ fn preview_counts_and_refuses_too_many() {
             "shop": {"type": "static", "keys": (0..100).map(|n| n.to_string()).collect::<Vec<_>>()},
         }}},
     });
-    let refused = BackfillSpec::parse(&huge).unwrap().preview(at(NOW), |_| ItemStatus::Missing);
-    assert_eq!(refused, Err(RefusedBackfill::TooMany { count: "10519200".into() }));
-    assert!(refused.unwrap_err().to_string().contains("10519200 runs"));
+    let refused = |spec: &BackfillSpec| spec.items(at(NOW), &TimetableDialects::new()).unwrap_err();
+    let too_many = refused(&BackfillSpec::parse(&huge).unwrap());
+    assert_eq!(too_many, RefusedBackfill::TooMany { count: "10519200".into() });
+    assert!(too_many.to_string().contains("10519200 runs"));
     let empty =
         days(json!({"partitions": {"definition": {"type": "static", "keys": ["a"]}, "set": ""}}));
-    assert_eq!(empty.preview(at(NOW), |_| ItemStatus::Missing), Err(RefusedBackfill::Nothing));
+    assert_eq!(refused(&empty), RefusedBackfill::Nothing);
 }
 
 #[test]
@@ -133,7 +145,7 @@ fn slots_of_a_schedule_across_the_clock_change() {
         "params": {"day": "{{ interval.end }}"},
     }))
     .unwrap();
-    let items = spec.items(at(NOW)).unwrap();
+    let items = items(&spec);
     assert_eq!(items.count(), 14);
     assert_eq!(items.get(9, false).unwrap().key, "2013-03-10T07:00:00Z", "moved to the gap's end");
     let mut world = World::default();
@@ -235,7 +247,7 @@ fn a_refused_start_counts_as_failed() {
     let mut world = World::default();
     let mut backfill = create(&mut world, days(json!({"parallelism": 1})));
     let mut steps = backfill.advance(at(NOW), |_| ItemStatus::Missing);
-    steps[0].refuse_start("unknown parameter");
+    steps[0].refuse_start(SlotOutcome::Failed, "unknown parameter");
     world.commit(steps);
     let mut backfill = world.restart();
     assert_eq!(world.items()[0].reason, "not started: unknown parameter");
@@ -261,9 +273,33 @@ fn bad_specs() {
         ),
         (json!({"workflow": "w", "schedule": "@daily", "from": "x", "to": "2013-01-01"}), "from: "),
     ] {
-        let error = BackfillSpec::parse(&spec)
-            .and_then(|spec| spec.items(at(NOW)).map(|_| ()))
-            .expect_err(&spec.to_string());
-        assert!(error.to_string().contains(part), "{error}");
+        let error = match BackfillSpec::parse(&spec) {
+            Ok(spec) => spec.items(at(NOW), &TimetableDialects::new()).unwrap_err().to_string(),
+            Err(error) => error.to_string(),
+        };
+        assert!(error.contains(part), "{spec}: {error}");
     }
+}
+
+#[test]
+fn a_run_that_is_there_already_is_taken_up_as_the_piece_s_own() {
+    let mut world = World::default();
+    let mut backfill = create(&mut world, days(json!({"parallelism": 2})));
+    let mut steps = backfill.advance(at(NOW), |_| ItemStatus::Missing);
+    // The first begins anew what there is, the second shall not be.
+    let known = RunId(uuid::Uuid::from_u128(7));
+    steps[0].start_exists(known);
+    backfill.take_up(&steps[0]);
+    world.commit([steps.remove(0)]);
+    let mut steps = backfill.advance(at(NOW), |_| ItemStatus::Missing);
+    steps[0].refuse_start(SlotOutcome::Skipped, "a run of it is active");
+    backfill.take_up(&steps[0]);
+    world.commit([steps.remove(0)]);
+    assert_eq!((backfill.row().skipped, backfill.row().failed), (1, 0));
+    assert_eq!(backfill.row().active.get(&known), Some(&0));
+    let step = backfill.run_ended(known, RunState::Succeeded, at(NOW));
+    world.commit(step);
+    let outcomes: Vec<_> = world.items().into_iter().map(|item| (item.outcome, item.run)).collect();
+    assert_eq!(outcomes[0], (ItemOutcome::Succeeded, Some(known)));
+    assert_eq!(outcomes[1], (ItemOutcome::Skipped, None));
 }

@@ -2,7 +2,7 @@
 
 use crate::support::{Rows, at, key, setup};
 use kobza_model::{RunId, RunState, Timestamp};
-use kobza_triggers::{EventBody, SlotOutcome, TriggerEvent, Triggers, parse_triggers};
+use kobza_triggers::{EventBody, EventWindow, SlotOutcome, TriggerEvent, Triggers, parse_triggers};
 use serde_json::json;
 
 fn outcomes(rows: &Rows) -> Vec<(String, SlotOutcome)> {
@@ -239,6 +239,49 @@ fn assets_all_any_and_by_partition() {
     assert_eq!(each[0].partition.as_deref(), Some("tue"));
     assert_eq!(each[0].params, json!({"n": 2, "day": "tue"}));
     assert!(rows.slots().iter().all(|(_, row)| !row.reason.is_empty()));
+}
+
+#[test]
+fn updates_are_gathered_while_its_runs_are_unfinished() {
+    let mut rows = Rows::default();
+    let source = json!({"name": "assets", "assets": {
+        "any": ["a", {"all": ["b", "c"]}], "max_active": 1, "updates": "whole",
+    }});
+    let mut triggers = setup(&mut rows, &source, "2026-01-01T00:00:00Z");
+    let now = at("2026-01-02T00:00:00Z");
+    let mut send = |rows: &mut Rows, event: TriggerEvent| {
+        triggers = rows.restart();
+        rows.commit_all(triggers.on_event("default", &event, now))
+    };
+    assert!(send(&mut rows, asset(3, "a", Some("mon"))).is_empty(), "of a partition");
+    let first = send(&mut rows, asset(5, "a", None));
+    assert_eq!(first.len(), 1);
+    // One runs: these wait, across restarts, for its end, and then are one run.
+    assert!(send(&mut rows, asset(6, "b", None)).is_empty());
+    assert!(send(&mut rows, asset(7, "a", None)).is_empty());
+    assert!(send(&mut rows, asset(9, "a", None)).is_empty());
+    let mut triggers = rows.restart();
+    assert_eq!(triggers.next_due(), None);
+    let second = rows.commit_all(triggers.run_ended(first[0], now));
+    assert_eq!(second.len(), 1);
+    assert!(rows.commit_all(triggers.run_ended(second[0], now)).is_empty());
+    let windows: Vec<_> = rows.runs.values().map(|run| run.window.clone().unwrap()).collect();
+    let window =
+        |after, through, first| EventWindow { after, through, first, picked: None, date: None };
+    assert_eq!(windows, [window(0, 5, true), window(5, 9, false)]);
+    // The other half of the condition begins anew.
+    assert!(send_all(&mut rows, &mut triggers, &[asset(10, "c", None)], now).is_empty());
+    assert_eq!(send_all(&mut rows, &mut triggers, &[asset(11, "b", None)], now).len(), 1);
+}
+
+fn send_all(
+    rows: &mut Rows,
+    triggers: &mut Triggers,
+    events: &[TriggerEvent],
+    now: Timestamp,
+) -> Vec<RunId> {
+    let steps = events.iter().flat_map(|event| triggers.on_event("default", event, now)).collect();
+    rows.commit_all(steps)
 }
 
 #[test]

@@ -55,6 +55,7 @@ pub(crate) fn workflow(name: &str, kind: &str, triggers: Json) -> Workflow {
         max_active_runs: None,
         hooks: Vec::new(),
         open: false,
+        backfills_apart: false,
         triggers,
         source: Json::Null,
     }
@@ -259,7 +260,9 @@ async fn a_backfill_from_preview_to_the_end() {
         }
         BackfillSpec::parse(&spec).unwrap()
     };
-    let preview = world.triggers.preview_backfill("default", spec(json!({}))).await.unwrap();
+    let preview = world.triggers.preview_backfill("default", spec(json!({})), 3).await.unwrap();
+    assert_eq!(preview.1.iter().filter(|item| item.runs && item.newest.is_none()).count(), 3);
+    let preview = preview.0;
     assert_eq!((preview.total, preview.runs), (14, 14));
     assert!(world.runs("w").is_empty());
     world.triggers.create_backfill("default", "b", spec(json!({})), "olena").await.unwrap();
@@ -280,7 +283,7 @@ async fn a_backfill_from_preview_to_the_end() {
     assert_eq!(hours, 23 * 3_600_000_000, "the day of the clock change");
     // Nothing is missing now.
     let missing = spec(json!({"only": "missing"}));
-    let preview = world.triggers.preview_backfill("default", missing).await.unwrap();
+    let (preview, _) = world.triggers.preview_backfill("default", missing, 0).await.unwrap();
     assert_eq!((preview.total, preview.runs), (14, 0));
     let done = world.triggers.change_backfill("default", "b", BackfillAction::Pause).await;
     assert!(matches!(done, Err(TriggerError::Invalid(_))));

@@ -1,10 +1,13 @@
 //! Reads DAG files: a process of the user's own environment that imports Airflow once, and forks a
 //! child for each file.
 
+mod hosted;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io::{BufReader, Write as _};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,6 +17,7 @@ use kobza_model::Json;
 use serde_json::json;
 
 use crate::Bundle;
+use hosted::{NotConnected, connected};
 
 /// The releases that this version was tested with: Airflow's core and its task SDK.
 pub const SUPPORTED: (&str, &str) = ("3.3", "1.3");
@@ -25,6 +29,8 @@ pub type Answers = dyn Fn(&Json) -> Json + Send + Sync;
 const START_PATIENCE: Duration = Duration::from_secs(120);
 /// Beyond a file's own time limit, which the process itself keeps.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
+/// Between the end of a hosted process's connection and its last words.
+const ENDING_PATIENCE: Duration = Duration::from_secs(10);
 /// Lines kept of what the process prints, for the message when it dies.
 const TAIL_LINES: usize = 30;
 
@@ -56,11 +62,26 @@ pub struct Parsed {
     pub warnings: Vec<Json>,
 }
 
+/// Lets the process begin elsewhere than as a child of this one.
+pub trait Hosting: Send + Sync {
+    /// Starts one that connects to the socket of this abstract name. When it has ended, whether it
+    /// connected or not, its last words come.
+    fn start(&self, socket: &str) -> Receiver<String>;
+
+    /// Ends it, if there is one.
+    fn stop(&self);
+}
+
+/// How the process comes to be.
+enum Birth {
+    Child { packages: PathBuf, environment: Vec<(String, String)> },
+    Hosted(Arc<dyn Hosting>),
+}
+
 /// The process, started when it is first needed and again after it died.
 pub struct ParseHost {
     python: String,
-    packages: PathBuf,
-    environment: Vec<(String, String)>,
+    birth: Birth,
     answers: Arc<Answers>,
     process: Mutex<Option<Arc<Process>>>,
     paused: AtomicBool,
@@ -83,8 +104,19 @@ impl ParseHost {
     ) -> Self {
         Self {
             python,
-            packages,
-            environment,
+            birth: Birth::Child { packages, environment },
+            answers,
+            process: Mutex::new(None),
+            paused: AtomicBool::new(true),
+        }
+    }
+
+    /// For an interpreter whose process somebody else starts.
+    #[must_use]
+    pub fn hosted(python: String, hosting: Arc<dyn Hosting>, answers: Arc<Answers>) -> Self {
+        Self {
+            python,
+            birth: Birth::Hosted(hosting),
             answers,
             process: Mutex::new(None),
             paused: AtomicBool::new(true),
@@ -126,6 +158,13 @@ impl ParseHost {
                 .collect(),
             warnings: answer["warnings"].as_array().cloned().unwrap_or_default(),
         })
+    }
+
+    /// What only classes of the user's own know: a question of `kobza_airflow.answer`.
+    pub(crate) fn ask(&self, question: Json, limit: Duration) -> Result<Json, ParseError> {
+        let request = json!({"op": "ask", "question": question, "timeout": limit.as_secs_f64()});
+        let mut answer = self.call(request, limit + ANSWER_PATIENCE)?;
+        Ok(answer["answer"].take())
     }
 
     /// Runs callbacks of a file's DAGs: Airflow's own callback requests.
@@ -178,43 +217,78 @@ impl ParseHost {
             python: self.python.clone(),
             reason: reason.to_string(),
         };
+        match &self.birth {
+            Birth::Child { packages, environment } => {
+                self.start_child(packages, environment).map_err(failed)
+            }
+            Birth::Hosted(hosting) => {
+                let (stream, ended) = connected(hosting.as_ref()).map_err(|error| match error {
+                    NotConnected::Io(error) => failed(error),
+                    NotConnected::Ended(reason) => {
+                        ParseError::NoAirflow { python: self.python.clone(), reason }
+                    }
+                })?;
+                let life = Life::Hosted(stream.try_clone().map_err(failed)?, hosting.clone());
+                let answers = stream.try_clone().map_err(failed)?;
+                let last_words = move |shared: &Shared| {
+                    if let Ok(words) = ended.recv_timeout(ENDING_PATIENCE) {
+                        shared.say_last(words);
+                    }
+                };
+                self.follow(Box::new(stream), answers, last_words, life).map_err(failed)
+            }
+        }
+    }
+
+    fn start_child(
+        &self,
+        packages: &Path,
+        environment: &[(String, String)],
+    ) -> std::io::Result<Process> {
         let mut child = Command::new(&self.python)
             .args(["-c", PROGRAM])
-            .arg(&self.packages)
-            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .arg(packages)
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             // Sets come in the same order each time: an unchanged DAG is no new version.
             .env("PYTHONHASHSEED", "0")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            .spawn()
-            .map_err(failed)?;
+            .spawn()?;
         let (Some(stdin), Some(stdout), Some(stderr)) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take())
         else {
-            return Err(failed(std::io::Error::other("it has no standard streams")));
+            return Err(std::io::Error::other("it has no standard streams"));
         };
+        let last_words = move |shared: &Shared| shared.keep(BufReader::new(stderr));
+        self.follow(Box::new(stdin), stdout, last_words, Life::Child(Mutex::new(child)))
+    }
+
+    /// Reads what a process says. `last_words` runs beside that, and ends with the process.
+    fn follow(
+        &self,
+        requests: Box<dyn std::io::Write + Send>,
+        said: impl std::io::Read + Send + 'static,
+        last_words: impl FnOnce(&Shared) + Send + 'static,
+        life: Life,
+    ) -> std::io::Result<Process> {
         let shared = Arc::new(Shared {
-            stdin: Mutex::new(stdin),
+            requests: Mutex::new(requests),
             waiting: Mutex::new(Waiting::default()),
             tail: Mutex::new(VecDeque::new()),
         });
-        let printing = shared.clone();
-        let printer = std::thread::Builder::new()
+        let ending = shared.clone();
+        let log = std::thread::Builder::new()
             .name("kobza-dags-log".to_owned())
-            .spawn(move || printing.keep(BufReader::new(stderr)))
-            .map_err(failed)?;
+            .spawn(move || last_words(&ending))?;
         let (reading, answers) = (shared.clone(), self.answers.clone());
-        std::thread::Builder::new()
-            .name("kobza-dags".to_owned())
-            .spawn(move || {
-                reading.read(BufReader::new(stdout), &answers);
-                // Its last words come before its end is told.
-                let _printed = printer.join();
-                reading.end();
-            })
-            .map_err(failed)?;
-        Ok(Process { child: Mutex::new(child), shared })
+        std::thread::Builder::new().name("kobza-dags".to_owned()).spawn(move || {
+            reading.read(BufReader::new(said), &answers);
+            // Its last words come before its end is told.
+            let _told = log.join();
+            reading.end();
+        })?;
+        Ok(Process { life, shared })
     }
 
     fn call(&self, request: Json, patience: Duration) -> Result<Json, ParseError> {
@@ -241,12 +315,19 @@ fn work(file: &Path, bundle: &Bundle, limit: Duration, callbacks: &Json) -> Json
 }
 
 struct Process {
-    child: Mutex<Child>,
+    life: Life,
     shared: Arc<Shared>,
 }
 
+/// What ends a process.
+enum Life {
+    Child(Mutex<Child>),
+    /// It ends with its connection, or else by force.
+    Hosted(UnixStream, Arc<dyn Hosting>),
+}
+
 struct Shared {
-    stdin: Mutex<ChildStdin>,
+    requests: Mutex<Box<dyn std::io::Write + Send>>,
     waiting: Mutex<Waiting>,
     tail: Mutex<VecDeque<String>>,
 }
@@ -289,10 +370,18 @@ impl Process {
     }
 
     fn end(&self) {
-        let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
         // It may have ended by itself.
-        let _ended = child.kill();
-        let _status = child.wait();
+        match &self.life {
+            Life::Child(child) => {
+                let mut child = child.lock().unwrap_or_else(PoisonError::into_inner);
+                let _ended = child.kill();
+                let _status = child.wait();
+            }
+            Life::Hosted(stream, hosting) => {
+                let _closed = stream.shutdown(std::net::Shutdown::Both);
+                hosting.stop();
+            }
+        }
     }
 }
 
@@ -306,9 +395,9 @@ impl Shared {
     fn say(&self, message: &Json) {
         let mut line = message.to_string();
         line.push('\n');
-        let mut stdin = self.stdin.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
         // That it has gone is told by its reading half.
-        let _gone = stdin.write_all(line.as_bytes()).and_then(|()| stdin.flush());
+        let _gone = requests.write_all(line.as_bytes()).and_then(|()| requests.flush());
     }
 
     fn read(self: &Arc<Self>, lines: impl std::io::BufRead, answers: &Arc<Answers>) {
@@ -339,12 +428,16 @@ impl Shared {
         for line in lines.lines() {
             let Ok(line) = line else { return };
             tracing::debug!("DAG files: {line}");
-            let mut tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
-            if tail.len() >= TAIL_LINES {
-                tail.pop_front();
-            }
-            tail.push_back(line);
+            self.say_last(line);
         }
+    }
+
+    fn say_last(&self, line: String) {
+        let mut tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
+        if tail.len() >= TAIL_LINES {
+            tail.pop_front();
+        }
+        tail.push_back(line);
     }
 
     fn end(&self) {
