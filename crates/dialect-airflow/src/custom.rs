@@ -48,9 +48,23 @@ impl From<Told> for RunInfo {
     }
 }
 
+/// With the last line that a process said before it failed.
+fn words(error: ParseError) -> String {
+    match &error {
+        ParseError::File { message, output } => {
+            let last = output.lines().rev().find(|line| !line.trim().is_empty());
+            match last.filter(|last| *last != message) {
+                Some(last) => format!("{message}: {}", last.trim()),
+                None => message.clone(),
+            }
+        }
+        other => other.to_string(),
+    }
+}
+
 impl ParseHost {
     fn answer<T: for<'a> Deserialize<'a>>(&self, question: Json) -> Result<T, String> {
-        let answer = self.ask(question, LIMIT).map_err(|error| error.to_string())?;
+        let answer = self.ask(question, LIMIT).map_err(words)?;
         serde_json::from_value(answer).map_err(|e| format!("what it answered is not usable: {e}"))
     }
 
@@ -102,7 +116,7 @@ impl CustomTimetables for ParseHost {
     fn partition(&self, question: Json) -> Result<Result<Json, String>, String> {
         match self.ask(question, LIMIT) {
             Ok(answer) => Ok(Ok(answer)),
-            Err(ParseError::File { message, .. }) => Ok(Err(message)),
+            Err(error @ ParseError::File { .. }) => Ok(Err(words(error))),
             Err(error) => Err(error.to_string()),
         }
     }

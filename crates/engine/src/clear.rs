@@ -188,6 +188,7 @@ impl Cx {
         run.task_mut(0).ended_at = NEVER;
         if !run.scopes.is_empty() {
             run.scopes[0].finished = false;
+            self.limit_scope(run, 0);
             run.scopes[0].stopping = None;
             run.touch_scope(0);
         }
@@ -249,6 +250,7 @@ impl Cx {
         let mut scope = scope;
         loop {
             run.scopes[scope as usize].finished = false;
+            self.limit_scope(run, scope);
             run.scopes[scope as usize].stopping = None;
             run.touch_scope(scope);
             let owner = run.scope(scope).owner;

@@ -8,7 +8,6 @@ use kobza_model::{
 use crate::action::{Action, Question, QuestionKind};
 use crate::engine::{Cx, Work};
 use crate::gate_eval::{Says, branched_away, evaluate, settled};
-use crate::limits::LimitKey;
 use crate::memory::{NONE, NodeState, Run, Scope, Task, UNKNOWN, flag};
 use crate::plan::EdgeKind;
 use crate::transition::Move;
@@ -110,10 +109,7 @@ impl Cx {
         run.touch(owner);
         run.touch_scope(scope_no);
         init_totals(run, scope_no);
-        if let Some(parallelism) = graph.parallelism {
-            let key = LimitKey::Scope(run.row.run, scope_no);
-            self.limits.set(key, Some(parallelism.max(1)), false, None);
-        }
+        self.limit_scope(run, scope_no);
         for number in 0..graph.nodes.len() as u32 {
             run.touch(first + number);
         }

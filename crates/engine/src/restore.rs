@@ -250,14 +250,19 @@ fn task_in_open(run: &Run, no: u32) -> bool {
 }
 
 impl Cx {
+    /// A scope's graph holds back its tasks, from the scope's beginning or its reopening on.
+    pub(crate) fn limit_scope(&mut self, run: &Run, scope: u32) {
+        let graph = run.plan.graph(run.scope(scope).template);
+        if let Some(parallelism) = graph.and_then(|graph| graph.parallelism) {
+            let key = LimitKey::Scope(run.row.run, scope);
+            self.limits.set(key, Some(parallelism.max(1)), false, None);
+        }
+    }
+
     /// Limits that its tasks held are held again.
     fn hold_again(&mut self, run: &mut Run) {
         for scope in 0..run.scopes.len() as u32 {
-            let template = run.scope(scope).template;
-            if let Some(parallelism) = run.plan.graph(template).and_then(|g| g.parallelism) {
-                let key = LimitKey::Scope(run.row.run, scope);
-                self.limits.set(key, Some(parallelism.max(1)), false, None);
-            }
+            self.limit_scope(run, scope);
         }
         for no in 1..run.tasks.len() as u32 {
             if !run.tasks.has(no) || task_in_open(run, no) {

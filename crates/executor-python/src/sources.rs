@@ -31,6 +31,7 @@ const FILES: &[(&str, &str)] = &[
     ("kobza/values.py", include_str!("../../../python/kobza/values.py")),
     ("kobza/workflow.py", include_str!("../../../python/kobza/workflow.py")),
     ("kobza_airflow/__init__.py", include_str!("../../../python/kobza_airflow/__init__.py")),
+    ("kobza_airflow/answer.py", include_str!("../../../python/kobza_airflow/answer.py")),
     ("kobza_airflow/parse.py", include_str!("../../../python/kobza_airflow/parse.py")),
     ("kobza_airflow/runner.py", include_str!("../../../python/kobza_airflow/runner.py")),
     ("kobza_airflow/trigger.py", include_str!("../../../python/kobza_airflow/trigger.py")),

@@ -509,6 +509,20 @@ pub(crate) fn parallelism_of_a_graph_counts_descendants() {
     }
     assert_eq!(bodies, 3);
     assert_eq!(bench.state(), RunState::Succeeded);
+    // Of a run that begins anew as well.
+    let clear = Command::Clear {
+        run: bench.run,
+        tasks: Vec::new(),
+        options: kobza_engine::ClearOptions::default(),
+    };
+    bench.apply(clear);
+    while !bench.launched.is_empty() {
+        assert_eq!(bench.launched.len(), 1);
+        let name = launched(&bench).remove(0);
+        bench.ends(&name, Outcome::Succeeded);
+        bodies += 1;
+    }
+    assert_eq!((bodies, bench.state()), (6, RunState::Succeeded));
 }
 
 #[test]
