@@ -98,7 +98,7 @@ impl Trigger {
             let own = held.entry(key.clone()).or_default();
             for event in &gathered.events {
                 if let EventBody::Asset { asset, partition: Some(partition), .. } = &event.body {
-                    own.entry(asset.clone()).or_insert_with(Vec::new).push(partition.clone());
+                    own.entry(asset.clone()).or_default().push(partition.clone());
                 }
             }
         }
@@ -136,7 +136,7 @@ impl Trigger {
         self.row.unmapped.pop_front();
         let mut ready = Vec::new();
         for Mapped { key, complete, date } in keys {
-            let gathered = self.row.mapped.entry(key.clone()).or_insert_with(Gathered::default);
+            let gathered = self.row.mapped.entry(key.clone()).or_default();
             gathered.date = match (gathered.events.is_empty(), gathered.date) {
                 (true, _) | (_, None) => date,
                 // Where its assets disagree, it stands for none.
