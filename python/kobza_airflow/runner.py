@@ -30,6 +30,8 @@ _MODULES = (
     "airflow.sdk.definitions.asset.metadata",
     "encodings.idna",
     "setproctitle",
+    "airflow.sdk._shared.logging.factory",
+    "airflow.sdk._shared.logging.remote",
     "jinja2.ext",
 )
 
@@ -67,6 +69,34 @@ def _import() -> None:
     from airflow.sdk.execution_time import supervisor
 
     supervisor.ensure_secrets_backend_loaded()
+    _share_validators()
+
+
+def _share_validators() -> None:
+    """Builds here, once, the validators of messages that the task runner would build anew in each
+    process: they are most of what it does before the task's own code."""
+    from airflow.sdk.execution_time import comms, task_runner
+    from pydantic import JsonValue, TypeAdapter
+
+    built: dict[Any, Any] = {}
+
+    def shared(kind: Any, *args: Any, **options: Any) -> Any:
+        if args or options:
+            return TypeAdapter(kind, *args, **options)
+        try:
+            found = built.get(kind)
+        except TypeError:
+            return TypeAdapter(kind)
+        if found is None:
+            found = built[kind] = TypeAdapter(kind)
+        return found
+
+    for kind in (comms.ToTask, JsonValue):
+        shared(kind)
+    for module in (comms, task_runner):
+        module.TypeAdapter = shared  # type: ignore[attr-defined]
+    # The interpreter remembers it too.
+    comms.CommsDecoder[comms.ToTask, comms.ToSupervisor]
 
 
 def _parse(bundle: dict[str, Any], file: str) -> Any:

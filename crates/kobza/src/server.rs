@@ -139,8 +139,8 @@ pub(crate) fn server(args: ServerArgs) -> Result<(), Failure> {
     let argo = crate::argo::state(&host, data);
     argo.start_upkeep()?;
     let airflow = Airflow::of(&settings, &host)?;
-    let custom: Option<Arc<dyn CustomTimetables>> =
-        airflow.as_ref().map(|airflow| airflow.parser.clone() as _);
+    let parser = airflow.as_ref().map(|airflow| airflow.parser.clone());
+    let custom: Option<Arc<dyn CustomTimetables>> = parser.clone().map(|parser| parser as _);
     let triggers = kobza_triggers::service::start(kobza_triggers::service::TriggerOptions {
         runtime: host.handle.clone(),
         views: host.store.clone(),
@@ -241,6 +241,9 @@ pub(crate) fn server(args: ServerArgs) -> Result<(), Failure> {
     });
     tracing::info!("stopping; tasks that run go on in their shim");
     tokio.block_on(triggers.stop());
+    if let Some(parser) = parser {
+        parser.stop();
+    }
     let stopped = host.stop();
     // Connections to a database are closed here, not by a task of the runtime.
     drop(tokio);

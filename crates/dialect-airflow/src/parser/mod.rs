@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kobza_model::Json;
 use serde_json::json;
@@ -29,6 +29,8 @@ pub type Answers = dyn Fn(&Json) -> Json + Send + Sync;
 const START_PATIENCE: Duration = Duration::from_secs(120);
 /// Beyond a file's own time limit, which the process itself keeps.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
+/// For the end of a process, when the server ends.
+const STOP_PATIENCE: Duration = Duration::from_secs(3);
 /// Between the end of a hosted process's connection and its last words.
 const ENDING_PATIENCE: Duration = Duration::from_secs(10);
 /// Lines kept of what the process prints, for the message when it dies.
@@ -85,6 +87,7 @@ pub struct ParseHost {
     answers: Arc<Answers>,
     process: Mutex<Option<Arc<Process>>>,
     paused: AtomicBool,
+    stopped: AtomicBool,
 }
 
 impl std::fmt::Debug for ParseHost {
@@ -108,6 +111,7 @@ impl ParseHost {
             answers,
             process: Mutex::new(None),
             paused: AtomicBool::new(true),
+            stopped: AtomicBool::new(false),
         }
     }
 
@@ -120,12 +124,32 @@ impl ParseHost {
             answers,
             process: Mutex::new(None),
             paused: AtomicBool::new(true),
+            stopped: AtomicBool::new(false),
         }
     }
 
     /// Starts the process, unless it runs; says what is wrong with the environment.
     pub fn check(&self) -> Result<(), ParseError> {
         self.process().map(|_| ())
+    }
+
+    /// Ends the process, and waits until whoever started it knows: what lives on elsewhere would hold
+    /// its place for a successor of this server. No call starts another.
+    pub fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+        let Ok(mut held) = self.process.try_lock() else {
+            // It is being started.
+            if let Birth::Hosted(hosting) = &self.birth {
+                hosting.stop();
+            }
+            return;
+        };
+        let Some(process) = held.take() else { return };
+        process.end();
+        let until = Instant::now() + STOP_PATIENCE;
+        while !process.is_over() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// Whether Airflow's settings let new DAGs begin paused; known once the process has started.
@@ -187,6 +211,9 @@ impl ParseHost {
     }
 
     fn process(&self) -> Result<Arc<Process>, ParseError> {
+        if self.stopped.load(Ordering::Relaxed) {
+            return Err(ParseError::Ended("the server stops".to_owned()));
+        }
         let mut held = self.process.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(process) = held.as_ref().filter(|p| !p.is_over()) {
             return Ok(process.clone());
