@@ -1,6 +1,5 @@
 """Input that no careful client sends: the server answers, goes on, and loses nothing."""
 
-import glob
 import json
 import os
 import subprocess
@@ -96,16 +95,11 @@ def test_a_huge_body_is_refused(server):
     assert server.call("is_paused") == {"paused": False}
 
 
-FAKETIME = next(iter(glob.glob("/usr/lib/*/faketime/libfaketime.so.1")), None)
-
-
-@pytest.mark.skipif(not FAKETIME, reason="libfaketime is not installed")
 def test_workers_with_a_wrong_clock(server, jobs):
     before = time.time()
     ahead, behind = (
-        jobs.start("Many", "--count", "8", env={
-            "LD_PRELOAD": FAKETIME, "FAKETIME": offset, "FAKETIME_DONT_FAKE_MONOTONIC": "1"})
-        for offset in ("+400d", "-400d"))
+        jobs.start("Many", "--count", "8", env={"SKEW": str(days * 86_400)})
+        for days in (400, -400))
     for process in (ahead, behind):
         output = jobs.finish(process)
         assert "looks :(" not in output, output

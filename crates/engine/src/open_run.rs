@@ -203,7 +203,9 @@ impl Cx {
         if task.state == state && task.cause == cause && message.is_none() {
             return;
         }
-        if message.is_some() || task.more.as_ref().is_some_and(|m| m.message.is_some()) {
+        // How it failed is known until it has ended otherwise, also while it is tried again.
+        let old = task.more.as_ref().is_some_and(|m| m.message.is_some());
+        if message.is_some() || (old && state.is_finished()) {
             task.more().message = message;
         }
         match state {

@@ -189,11 +189,12 @@ impl Cx {
     }
 
     fn confirm_silently(&mut self, run: &mut Run, no: u32, at: i64) {
-        let engine = self.now.engine.0;
+        let (wall, engine) = (self.now.wall.0, self.now.engine.0);
         let task = run.task_mut(no);
         if !task.has(flag::CONFIRMED) {
             task.set(flag::CONFIRMED);
-            task.started_at = at;
+            // The report may have been made after this batch began, whose time its end gets.
+            task.started_at = at.min(wall);
             if task.first_started == NEVER {
                 task.first_started = engine;
             }

@@ -105,9 +105,8 @@ pub(crate) fn open_folder(folder: &Path) -> Result<Arc<dyn Database>, Failure> {
 }
 
 impl Host {
-    /// On the store in the data folder.
-    pub(crate) fn start(options: HostOptions) -> Result<Self, Failure> {
-        let store = open_folder(&options.data)?;
+    /// For one run, on the store of a folder.
+    pub(crate) fn start(store: Arc<dyn Database>, options: HostOptions) -> Result<Self, Failure> {
         let owner = format!("kobza, process {}", std::process::id());
         Self::start_on(store, owner, options)
     }

@@ -16,7 +16,7 @@ use serde_json::json;
 
 use crate::check;
 use crate::cli::{Output, RunArgs};
-use crate::compose::{Dialects, Host, HostOptions};
+use crate::compose::{Database, Dialects, Host, HostOptions, open_folder};
 use crate::failure::Failure;
 use crate::progress::Progress;
 
@@ -80,15 +80,26 @@ pub(crate) fn run(args: RunArgs) -> Result<(), Failure> {
     }
     let version = definition.workflow.content_hash()?;
     let workflow = Arc::new(definition.workflow);
-    let host = Host::start(HostOptions {
-        data: args.place.data()?,
-        slots: args.jobs,
-        base_folder: Some(base_folder(&args.file)?),
-        api_url: None,
-        images: BTreeMap::new(),
-        values_from_environment: true,
-    })?;
     let asked = Asked { params, interval, partition: args.partition };
+    let data = args.place.data()?;
+    let store = open_folder(&data)?;
+    // Before the loop takes it up: it may have ended a moment later, and would be run anew.
+    let interrupted = if args.new {
+        None
+    } else {
+        interrupted(store.as_ref(), &workflow.name, &version, &asked)?
+    };
+    let host = Host::start(
+        store,
+        HostOptions {
+            data,
+            slots: args.jobs,
+            base_folder: Some(base_folder(&args.file)?),
+            api_url: None,
+            images: BTreeMap::new(),
+            values_from_environment: true,
+        },
+    )?;
     let events = host.handle.follow();
     let commands = definition
         .limits
@@ -110,8 +121,6 @@ pub(crate) fn run(args: RunArgs) -> Result<(), Failure> {
         source: Some(source),
     });
     host.handle.submit_blocking(Submission { commands, writes })?;
-    let interrupted =
-        if args.new { None } else { interrupted(&host, &workflow.name, &version, &asked)? };
     let text = args.place.output == Output::Text;
     let run = match interrupted {
         Some(run) => {
@@ -169,7 +178,7 @@ impl Asked {
 
 /// A run of the same version, asked for in the same words, that was cut off.
 fn interrupted(
-    host: &Host,
+    store: &dyn Database,
     workflow: &str,
     version: &str,
     asked: &Asked,
@@ -180,7 +189,7 @@ fn interrupted(
         states: vec![RunState::Queued, RunState::Running, RunState::Paused, RunState::Cancelling],
         ..RunFilter::default()
     };
-    let page = host.store.list_runs(&filter, None, 100)?;
+    let page = store.list_runs(&filter, None, 100)?;
     Ok(page.items.into_iter().find(|r| r.version == version && asked.is(r)).map(|r| r.run))
 }
 

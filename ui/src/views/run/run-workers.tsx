@@ -20,7 +20,7 @@ export function RunWorkersTab({ run }: { run: Run }) {
     {
       key: "name",
       head: "Worker",
-      width: "minmax(150px, 2fr)",
+      width: "minmax(150px, 3fr)",
       cell: (w) => (
         <span className="row">
           <span className="cut strong mono" dir="auto" title={w.name}>
