@@ -138,6 +138,8 @@ pub struct TokenRow {
     pub expires_at: Option<Timestamp>,
 }
 
+/// What a session begins with where it is sent as a bearer token.
+const SESSION_PREFIX: &str = "kobza_session_";
 /// What tokens begin with, so that scanners for leaked secrets know them.
 const TOKEN_PREFIX: &str = "kobza_";
 
@@ -295,6 +297,10 @@ fn of_token(
     if text.starts_with(LAUNCH_PREFIX) {
         return of_launch(views, vault, text);
     }
+    if let Some(session) = text.strip_prefix(SESSION_PREFIX) {
+        return of_session(views, session, now)?
+            .ok_or_else(|| unauthorized("the session has ended, or its user may not come in"));
+    }
     let wrong = || unauthorized("the token is not known, or no longer valid");
     if !text.starts_with(TOKEN_PREFIX) || text.len() > 200 {
         return Err(wrong());
@@ -311,6 +317,16 @@ fn of_token(
         roles: BTreeMap::from([(place, row.role)]),
         run: None,
     })
+}
+
+/// A user by a session, while it lasts.
+fn of_session(
+    views: &dyn Views,
+    text: &str,
+    now: Timestamp,
+) -> Result<Option<Principal>, ApiError> {
+    let Some(name) = session_user(views, text, now)? else { return Ok(None) };
+    Ok(user(views, &name)?.map(of_user))
 }
 
 /// A task by the token of its launch, while that is the one that runs.
@@ -348,6 +364,34 @@ static NOBODY: std::sync::LazyLock<String> =
     std::sync::LazyLock::new(|| hash_password(&new_token().0).unwrap_or_default());
 
 impl ApiState {
+    /// Begins a session for a name and a password; answers the text of its cookie.
+    pub(crate) async fn sign_in(&self, name: &str, password: &str) -> Result<String, ApiError> {
+        let (views, guesses) = (self.views.clone(), self.guesses.clone());
+        let (name, password) = (name.to_owned(), password.to_owned());
+        let found = tokio::task::spawn_blocking(move || {
+            sign_in(views.as_ref(), &guesses, &name, &password)
+        })
+        .await
+        .map_err(|e| ApiError::bad(e.to_string()))?;
+        match found {
+            Ok(principal) => self.begin_session(&principal.name).await,
+            Err(error) => {
+                // Guessing is slow on purpose.
+                tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// A bearer token for a name and a password: a session, with the user's own roles as they are
+    /// whenever it is used.
+    ///
+    /// # Errors
+    /// When they are wrong, or were guessed at too often.
+    pub async fn session_token(&self, name: &str, password: &str) -> Result<String, ApiError> {
+        Ok(format!("{SESSION_PREFIX}{}", self.sign_in(name, password).await?))
+    }
+
     /// Begins a session; answers the text of its cookie. Sessions that have ended are removed.
     pub(crate) async fn begin_session(&self, user: &str) -> Result<String, ApiError> {
         let now = kobza_runtime::wall_now();
@@ -408,10 +452,9 @@ impl ApiState {
                 return Err(unauthorized("this way to authenticate is not known here"));
             }
             if let Some(text) = session
-                && let Some(name) = session_user(views, &text, now)?
-                && let Some(row) = user(views, &name)?
+                && let Some(principal) = of_session(views, &text, now)?
             {
-                return Ok(of_user(row));
+                return Ok(principal);
             }
             if loopback && !accounts_exist(views)? {
                 return Ok(Principal::local());

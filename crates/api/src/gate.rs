@@ -176,14 +176,25 @@ pub(crate) async fn check(
     response
 }
 
-/// Lets those through who have a role everywhere.
-pub(crate) async fn need(state: ApiState, role: Role, request: Request, next: Next) -> Response {
-    let (parts, body) = request.into_parts();
-    let found = state.principal(&parts.headers).await.and_then(|p| p.need(role, None));
-    match found {
-        Ok(()) => next.run(Request::from_parts(parts, body)).await,
-        Err(error) => error.into_response(),
+/// What a route of another system needs: a role, in a namespace or (`None`) everywhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Need {
+    pub role: Role,
+    pub namespace: Option<&'static str>,
+}
+
+/// Lets those through who have what is needed, and tells the handler who it is.
+pub(crate) async fn need(state: ApiState, need: Need, request: Request, next: Next) -> Response {
+    let (mut parts, body) = request.into_parts();
+    let principal = match state.principal(&parts.headers).await {
+        Ok(principal) => principal,
+        Err(error) => return error.into_response(),
+    };
+    if let Err(error) = principal.need(need.role, need.namespace) {
+        return error.into_response();
     }
+    parts.extensions.insert(principal);
+    next.run(Request::from_parts(parts, body)).await
 }
 
 /// Who did what: kept beside the write. A write that failed by the caller's fault is kept as refused.

@@ -14,6 +14,7 @@ mod drain;
 mod error;
 mod events;
 mod extract;
+mod facts;
 mod faults;
 mod gate;
 mod graph;
@@ -55,8 +56,12 @@ pub use accounts::{token_write, user_write};
 pub use auth::{ANYWHERE, Principal, Role, TokenRow, UserRow, accounts_exist};
 pub use error::{ApiError, Problem};
 pub use faults::{fault_write, forget_faults};
+pub use gate::Need;
 pub use openapi::document as openapi_document;
-pub use state::{ApiParts, ApiState, Catalog, Definition, Rendered};
+pub use runs::delete_run;
+pub use state::{
+    ApiParts, ApiState, Approval, Catalog, Decision, Definition, NotTaken, Rendered, decide,
+};
 pub use table::{Access, Space};
 pub use vault::{KEY_VARIABLE, Vault, VaultError};
 
@@ -121,16 +126,35 @@ pub fn router(state: ApiState) -> Router {
 /// who does anything else needs `write`, both everywhere. (Those systems know no namespaces of
 /// ours.)
 pub fn protect(routes: Router, state: &ApiState, read: Role, write: Role) -> Router {
+    protect_by(routes, state, move |method, _| {
+        use axum::http::Method;
+        let reads = matches!(*method, Method::GET | Method::HEAD);
+        Some(Need { role: if reads { read } else { write }, namespace: None })
+    })
+}
+
+/// Puts another system's routes behind the same credentials: `need` says what each takes, by its
+/// method and its path as it was routed (empty where there is no such route); none: it is open. The
+/// handler finds its [`Principal`] among the request's extensions.
+pub fn protect_by(
+    routes: Router,
+    state: &ApiState,
+    need: impl Fn(&axum::http::Method, &str) -> Option<Need> + Clone + Send + Sync + 'static,
+) -> Router {
+    use axum::extract::{MatchedPath, Request};
     let asked = state.clone();
     routes
-        .layer(middleware::from_fn(
-            move |request: axum::extract::Request, next: middleware::Next| {
-                use axum::http::Method;
-                let reads = matches!(*request.method(), Method::GET | Method::HEAD);
-                let role = if reads { read } else { write };
-                gate::need(asked.clone(), role, request, next)
-            },
-        ))
+        .layer(middleware::from_fn(move |request: Request, next: middleware::Next| {
+            let path = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
+            let need = need(request.method(), path);
+            let asked = asked.clone();
+            async move {
+                match need {
+                    Some(need) => gate::need(asked, need, request, next).await,
+                    None => next.run(request).await,
+                }
+            }
+        }))
         // Foreign hosts and origins are refused there too.
         .layer(middleware::from_fn_with_state(state.clone(), guard::check))
         .layer(middleware::from_fn(drain::rest))

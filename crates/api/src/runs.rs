@@ -231,7 +231,11 @@ pub(crate) fn unfinished(run: &RunRow) -> ApiError {
         .hint("cancel it first; only a run that has ended can be deleted")
 }
 
-pub(crate) async fn delete_run(state: &ApiState, row: &RunRow) -> Result<(), ApiError> {
+/// Deletes a finished run with all that belongs to it, and tells those that follow.
+///
+/// # Errors
+/// When the store did not take it.
+pub async fn delete_run(state: &ApiState, row: &RunRow) -> Result<(), ApiError> {
     let run = row.run;
     state.write(vec![Write::DeleteRun { run }]).await?;
     state.deletions.tell(Deleted { run, namespace: row.namespace.clone() });

@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use kobza_blobs::{ArtifactStore, LogStore};
-use kobza_model::{Json, LimitRow, RunId, TaskId, TaskNo, Timestamp, Workflow};
-use kobza_runtime::{Facts, Handle};
+use kobza_engine::Command;
+use kobza_model::{Json, LimitRow, Outcome, RunId, TaskId, TaskNo, TaskState, Timestamp, Workflow};
+use kobza_runtime::{Facts, Handle, Submission};
 use kobza_store::{Store, Views};
 use tokio::sync::broadcast;
 
@@ -34,6 +35,34 @@ pub struct Rendered {
     pub inputs: Json,
 }
 
+/// What a suspended task asks of a person.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Approval {
+    pub prompt: Option<String>,
+    /// The schema of the values that an approval may hold; null: none.
+    pub fields: Json,
+    /// Who may decide; empty: whoever may operate.
+    pub approvers: Vec<String>,
+}
+
+/// What a person decided.
+#[derive(Clone, Debug)]
+pub struct Decision {
+    pub approved: bool,
+    pub comment: Option<String>,
+    pub values: Json,
+    pub by: String,
+    /// There are no accounts: nobody can be told from another.
+    pub anybody: bool,
+}
+
+/// Why a decision is not taken: an HTTP status, and words.
+#[derive(Clone, Debug)]
+pub struct NotTaken {
+    pub status: u16,
+    pub message: String,
+}
+
 /// The dialects' readers of definitions, as the API needs them.
 pub trait Catalog: Send + Sync {
     /// Reads a definition; `file` is its name in messages.
@@ -48,8 +77,52 @@ pub trait Catalog: Send + Sync {
         Ok(None)
     }
 
+    /// What a suspended task asks of a person; `None` if it asks nothing.
+    fn approval(&self, _: &dyn Facts, _: TaskNo) -> Option<Approval> {
+        None
+    }
+
+    /// What a decision comes to, as one commit.
+    fn decide(
+        &self,
+        facts: &dyn Facts,
+        task: TaskNo,
+        decision: Decision,
+    ) -> Result<Submission, NotTaken> {
+        decide(facts, task, decision)
+    }
+
     /// Completes a start by a person with what its dialect adds to a run: ids, dates.
     fn complete(&self, _start: &mut kobza_engine::StartRun, _now: Timestamp) {}
+}
+
+/// What a decision comes to where the dialect has nothing to add: the task ends, as succeeded with
+/// the values as outputs, or as failed.
+pub fn decide(facts: &dyn Facts, task: TaskNo, decision: Decision) -> Result<Submission, NotTaken> {
+    let id = TaskId { run: facts.run().run, task };
+    if decision.approved {
+        let mut outputs = vec![
+            ("approved".to_owned(), Json::Bool(true)),
+            ("approved_by".to_owned(), decision.by.into()),
+        ];
+        if let Some(comment) = decision.comment {
+            outputs.push(("comment".to_owned(), comment.into()));
+        }
+        if let Json::Object(values) = decision.values {
+            outputs.extend(values);
+        }
+        return Ok(Command::ResumeTask { task: id, outputs: Some(outputs), carry: None }.into());
+    }
+    match facts.task(task).map(|row| row.state) {
+        Some(TaskState::Suspended) => {
+            Ok(Command::Mark { task: id, outcome: Outcome::Failed, by: decision.by }.into())
+        }
+        state => {
+            let state = state.map_or("gone", TaskState::as_str);
+            let message = format!("the task is {state}; it waits for nobody");
+            Err(NotTaken { status: 409, message })
+        }
+    }
 }
 
 /// What the API is made of.

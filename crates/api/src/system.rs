@@ -153,19 +153,7 @@ async fn sign_in(
     State(state): State<ApiState>,
     Json(given): Json<Credentials>,
 ) -> Result<([(header::HeaderName, String); 1], NoContent), ApiError> {
-    let name = given.name.clone();
-    let (views, guesses) = (state.views.clone(), state.guesses.clone());
-    let found = tokio::task::spawn_blocking(move || {
-        crate::auth::sign_in(views.as_ref(), &guesses, &given.name, &given.password)
-    })
-    .await
-    .map_err(|e| ApiError::bad(e.to_string()))?;
-    if let Err(error) = found {
-        // Guessing is slow on purpose.
-        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
-        return Err(error);
-    }
-    let cookie = session_cookie(&state.begin_session(&name).await?);
+    let cookie = session_cookie(&state.sign_in(&given.name, &given.password).await?);
     Ok(([(header::SET_COOKIE, cookie)], NoContent))
 }
 

@@ -1,8 +1,8 @@
 //! Tasks: one, its attempts and outputs, and what can be done with it.
 
 use axum::extract::{Extension, State};
-use kobza_engine::Command;
-use kobza_model::{LaunchId, Outcome, TaskId, TaskRow, TaskState, TemplateBody};
+use axum::http::StatusCode;
+use kobza_model::{LaunchId, TaskId, TaskRow, TaskState, TemplateBody};
 use kobza_store::TaskFilter;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -12,10 +12,11 @@ use crate::auth::Principal;
 use crate::auth::Role::{Operator, Viewer};
 use crate::error::ApiError;
 use crate::extract::{Json, Path};
+use crate::facts::StoredFacts;
 use crate::graph::fold;
 use crate::runs::load;
 use crate::shape::Paths;
-use crate::state::ApiState;
+use crate::state::{ApiState, Decision};
 use crate::table::{Routes, Space};
 use crate::view;
 
@@ -56,6 +57,7 @@ async fn detail(
     let task = load_task(&state, id).await?;
     let run = load(&state, id.run).await?;
     let (shapes, offset) = (state.shapes.clone(), state.offset());
+    let catalog = state.catalog.clone();
     let value = state
         .read(move |views| {
             let paths = Paths::read(views, &shapes, &run)?;
@@ -68,9 +70,14 @@ async fn detail(
                 TemplateBody::Graph(_) => None,
             });
             let spec = leaf.map_or(Value::Null, |l| l.spec.clone());
-            let outputs: Vec<Value> = views
-                .task_outputs(id)?
+            let all = views.task_outputs(id)?;
+            // What a task took back again, and what its dialect notes for itself, is no output.
+            let taken_back = all.iter().find(|(key, _)| key == "$deleted");
+            let taken_back = taken_back.and_then(|(_, keys)| keys.as_array().cloned());
+            let taken_back = taken_back.unwrap_or_default();
+            let outputs: Vec<Value> = all
                 .into_iter()
+                .filter(|(key, _)| !key.starts_with('$') && !taken_back.iter().any(|k| k == key))
                 .map(|(key, output)| {
                     let text = output.to_string();
                     if text.len() > SHOWN_OUTPUT {
@@ -109,14 +116,16 @@ async fn detail(
             };
             let upstream = neighbour(at.map(|at| shape.upstream(at)).unwrap_or_default())?;
             let downstream = neighbour(at.map(|at| shape.downstream(at)).unwrap_or_default())?;
-            let suspend = spec.pointer("/body/suspend");
-            let approval = suspend.filter(|_| task.state == TaskState::Suspended).map(|s| {
-                json!({
-                    "prompt": s.get("message").cloned().unwrap_or(Value::Null),
-                    "fields": s.get("inputs").cloned().unwrap_or(Value::Null),
-                    "approvers": s.get("approvers"),
-                })
-            });
+            let facts = StoredFacts::read(views, &run, kobza_runtime::wall_now())?;
+            let approval = facts
+                .filter(|_| task.state == TaskState::Suspended)
+                .and_then(|facts| catalog.approval(&facts, id.task))
+                .map(|approval| {
+                    json!({
+                        "prompt": approval.prompt, "fields": approval.fields,
+                        "approvers": approval.approvers,
+                    })
+                });
             view::merge(&mut value, json!({
                 "attempts": task.attempt,
                 "retry_limit": node.and_then(|n| n.retry.as_ref()).map(|r| r.limit),
@@ -188,34 +197,7 @@ struct Approve {
     values: Value,
 }
 
-/// Refuses who is not among the task's approvers, where it names any.
-async fn may_decide(state: &ApiState, id: TaskId, principal: &Principal) -> Result<(), ApiError> {
-    let task = load_task(state, id).await?;
-    let run = load(state, id.run).await?;
-    let shapes = state.shapes.clone();
-    let approvers: Vec<String> = state
-        .read(move |views| {
-            let paths = Paths::read(views, &shapes, &run)?;
-            let template = paths.shape.workflow.templates.get(task.template.index());
-            let spec = template.and_then(|t| match &t.body {
-                TemplateBody::Leaf(leaf) => leaf.spec.pointer("/body/suspend/approvers"),
-                TemplateBody::Graph(_) => None,
-            });
-            let names = spec.and_then(Value::as_array).into_iter().flatten();
-            Ok(names.filter_map(Value::as_str).map(str::to_owned).collect())
-        })
-        .await?;
-    if approvers.is_empty() || principal.local || approvers.contains(&principal.name) {
-        return Ok(());
-    }
-    Err(ApiError::new(
-        axum::http::StatusCode::FORBIDDEN,
-        "forbidden",
-        format!("{} may not decide this: {} may", principal.name, approvers.join(", ")),
-    ))
-}
-
-/// Ends a suspended task: as succeeded with the values, or as failed.
+/// Decides for a task that waits for a person: what comes of it is its dialect's business.
 async fn approve(
     State(state): State<ApiState>,
     Path(id): Path<String>,
@@ -223,31 +205,39 @@ async fn approve(
     Json(body): Json<Approve>,
 ) -> Result<Json<view::Task>, ApiError> {
     let id = task_id(&id)?;
-    may_decide(&state, id, &principal).await?;
-    let command = if body.approved {
-        let mut outputs = vec![
-            ("approved".to_owned(), Value::Bool(true)),
-            ("approved_by".to_owned(), principal.name.clone().into()),
-        ];
-        if let Some(comment) = body.comment {
-            outputs.push(("comment".to_owned(), comment.into()));
-        }
-        if let Value::Object(values) = body.values {
-            outputs.extend(values);
-        }
-        Command::ResumeTask { task: id, outputs: Some(outputs), carry: None }
-    } else {
-        let task = load_task(&state, id).await?;
-        if task.state != TaskState::Suspended {
-            return Err(ApiError::new(
-                axum::http::StatusCode::CONFLICT,
-                "conflict",
-                format!("the task is {}; it waits for nobody", task.state),
-            ));
-        }
-        Command::Mark { task: id, outcome: Outcome::Failed, by: principal.name.clone() }
+    load_task(&state, id).await?;
+    let run = load(&state, id.run).await?;
+    let catalog = state.catalog.clone();
+    let decision = Decision {
+        approved: body.approved,
+        comment: body.comment,
+        values: body.values,
+        by: principal.name.clone(),
+        anybody: principal.local,
     };
-    state.handle.submit(command).await?;
+    let submission = state
+        .read(move |views| {
+            let Some(facts) = StoredFacts::read(views, &run, kobza_runtime::wall_now())? else {
+                return Ok(Err(ApiError::not_found("the definition of this run is gone")));
+            };
+            let asked = catalog.approval(&facts, id.task);
+            let approvers = asked.map(|approval| approval.approvers).unwrap_or_default();
+            if !approvers.is_empty() && !principal.local && !approvers.contains(&principal.name) {
+                return Ok(Err(ApiError::new(
+                    StatusCode::FORBIDDEN,
+                    "forbidden",
+                    format!("{} may not decide this: {} may", principal.name, approvers.join(", ")),
+                )));
+            }
+            let taken = catalog.decide(&facts, id.task, decision);
+            Ok(taken.map_err(|not| {
+                let status = StatusCode::from_u16(not.status).unwrap_or(StatusCode::BAD_REQUEST);
+                let code = if status == StatusCode::CONFLICT { "conflict" } else { "invalid" };
+                ApiError::new(status, code, not.message)
+            }))
+        })
+        .await??;
+    state.handle.submit(submission).await?;
     let task = load_task(&state, id).await?;
     let run = load(&state, id.run).await?;
     let (shapes, offset) = (state.shapes.clone(), state.offset());

@@ -43,6 +43,16 @@ pub fn asset_name(uri: &str) -> String {
     }
 }
 
+/// A number for something that has a name here and a number in Airflow: the same whenever it is asked
+/// for, and small enough for every reader of JSON.
+#[must_use]
+pub fn number(kind: &str, name: &str) -> u64 {
+    let digest = Sha256::digest(format!("{kind}\n{name}").as_bytes());
+    let mut bytes = [0; 8];
+    bytes[2..].copy_from_slice(&digest[..6]);
+    u64::from_be_bytes(bytes).max(1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -30,6 +30,8 @@ pub struct Start {
     /// Airflow's id; one is made of the date if there is none.
     pub run_id: Option<String>,
     pub logical_date: Option<Timestamp>,
+    /// The data that it is for; none: as the timetable says of the date.
+    pub interval: Option<(Timestamp, Timestamp)>,
     pub run_after: Option<Timestamp>,
     pub conf: Json,
     pub note: Option<String>,
@@ -111,13 +113,18 @@ impl Desk {
                 return Err(StartError::Exists(run.run));
             }
         }
-        let interval = start.logical_date.map(|date| -> Result<_, String> {
-            let timetable = &stored.workflow.source["airflow"]["dag"]["timetable"];
-            let custom = self.starts.custom.get().map(AsRef::as_ref);
-            let data = manual_interval(timetable, date, custom);
-            data.map(|data| (data.start, data.end))
-        });
-        let interval = interval.transpose().map_err(StartError::Conf)?;
+        let inferred = || {
+            start.logical_date.map(|date| -> Result<_, String> {
+                let timetable = &stored.workflow.source["airflow"]["dag"]["timetable"];
+                let custom = self.starts.custom.get().map(AsRef::as_ref);
+                let data = manual_interval(timetable, date, custom);
+                data.map(|data| (data.start, data.end))
+            })
+        };
+        let interval = match start.interval {
+            Some(interval) => Some(interval),
+            None => inferred().transpose().map_err(StartError::Conf)?,
+        };
         let run = RunId(uuid::Uuid::now_v7());
         let extra = json!({"airflow": {
             "logical_date": start.logical_date,

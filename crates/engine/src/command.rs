@@ -102,6 +102,14 @@ pub enum Command {
         params: Option<Json>,
         extra: Option<Json>,
     },
+    /// Somebody outside published data of an asset. What happens outside of any run is of the
+    /// namespace `default`.
+    Publish {
+        asset: String,
+        partition: Option<String>,
+        /// JSON text.
+        metadata: String,
+    },
 }
 
 /// A call of a dialect machine's method.

@@ -184,6 +184,19 @@ impl Engine {
                 self.mark_dirty(run);
                 Ok(Reply::Done)
             }
+            Command::Publish { asset, partition, metadata } => {
+                if let Some(partition) = &partition {
+                    kobza_model::validate_partition(partition)
+                        .map_err(|e| Refusal::Invalid(format!("partition: {e}")))?;
+                }
+                self.cx.batch.events.push(Event {
+                    at: self.cx.now.wall,
+                    run: None,
+                    task: None,
+                    kind: EventKind::Materialized { asset, partition, metadata },
+                });
+                Ok(Reply::Done)
+            }
         }
     }
 

@@ -51,8 +51,24 @@ impl Values for VaultValues {
         self.vault.lookup(store, kind, namespace, name)
     }
 
-    fn seal(&self, namespace: &str, name: &str, value: &Json) -> Result<Json, String> {
-        self.vault.seal((kinds::VARIABLE, namespace, name), value).map_err(|e| e.to_string())
+    fn seal(&self, kind: &str, namespace: &str, name: &str, value: &Json) -> Result<Json, String> {
+        self.vault.seal((kind, namespace, name), value).map_err(|e| e.to_string())
+    }
+
+    fn secrets(
+        &self,
+        namespace: &str,
+        name: &str,
+        sealed: &Json,
+    ) -> Result<serde_json::Map<String, Json>, String> {
+        if sealed.is_null() {
+            return Ok(serde_json::Map::new());
+        }
+        match self.vault.unseal((kinds::CONNECTION, namespace, name), sealed) {
+            Ok(Json::Object(secrets)) => Ok(secrets),
+            Ok(_) => Ok(serde_json::Map::new()),
+            Err(error) => Err(error.to_string()),
+        }
     }
 }
 

@@ -22,7 +22,7 @@ use kobza_triggers::service::{
 };
 use kobza_triggers::{StartSpec, TriggerKey};
 
-use crate::compose::{Database, Host};
+use crate::compose::Host;
 use crate::failure::Failure;
 
 /// The dialect, its artifacts and volumes in the data folder.
@@ -59,29 +59,6 @@ pub(crate) fn images(given: &[String]) -> Result<BTreeMap<String, Image>, Failur
         images.insert(name.trim().to_owned(), image);
     }
     Ok(images)
-}
-
-/// Argo's clients cannot go without a token: while there are no accounts, any does.
-pub(crate) fn any_token_without_accounts(
-    routes: axum::Router,
-    store: Arc<dyn Database>,
-) -> axum::Router {
-    use axum::extract::Request;
-    use axum::http::header::AUTHORIZATION;
-    use axum::middleware::{Next, from_fn};
-    routes.layer(from_fn(move |mut request: Request, next: Next| {
-        let store = store.clone();
-        async move {
-            if request.headers().contains_key(AUTHORIZATION) {
-                let look = move || kobza_api::accounts_exist(store.as_ref());
-                let accounts = tokio::task::spawn_blocking(look).await;
-                if matches!(accounts, Ok(Ok(false))) {
-                    request.headers_mut().remove(AUTHORIZATION);
-                }
-            }
-            next.run(request).await
-        }
-    }))
 }
 
 /// Refusals before a route is reached, as Argo's clients read them.

@@ -6,8 +6,10 @@ use kobza_api::{Catalog as _, Definition, Problem};
 use kobza_executor_python::ExportError;
 use kobza_model::Json;
 
+use crate::airflow_check;
 use crate::cli::{CheckArgs, Output};
 use crate::compose::Dialects;
+use crate::config::Settings;
 use crate::failure::Failure;
 
 /// Endings of files that a folder is searched for.
@@ -175,17 +177,100 @@ pub(crate) fn files_in(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
+/// Checks DAG files of Airflow's among what is named. Answers whether all is well.
+fn check_dags(
+    args: &CheckArgs,
+    python: Option<&str>,
+    results: &mut Vec<Json>,
+) -> Result<bool, Failure> {
+    let mut good = true;
+    let mut fail = |problem: Problem, results: &mut Vec<Json>| {
+        good = false;
+        if args.output == Output::Text {
+            print(std::slice::from_ref(&problem));
+        }
+        let file = problem.file.clone();
+        results.push(serde_json::json!({"file": file, "ok": false, "errors": [problem]}));
+    };
+    for path in &args.paths {
+        let files = match path.is_dir() {
+            true => airflow_check::dag_files(path)?,
+            false if airflow_check::is_dag_file(path) => vec![path.clone()],
+            false => continue,
+        };
+        if files.is_empty() {
+            continue;
+        }
+        let Some(python) = python else {
+            fail(airflow_check::no_python(&files), results);
+            continue;
+        };
+        let own = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let (folder, only) = match path.is_dir() {
+            true => (path.as_path(), None),
+            false => (own.unwrap_or(Path::new(".")), Some(path.as_path())),
+        };
+        match airflow_check::check(folder, only, python, &cache_folder()) {
+            Ok(all) => {
+                all.into_iter().for_each(|checked| show_dags(args, checked, results, &mut fail))
+            }
+            Err(problem) => fail(problem, results),
+        }
+    }
+    Ok(good)
+}
+
+fn show_dags(
+    args: &CheckArgs,
+    checked: airflow_check::Checked,
+    results: &mut Vec<Json>,
+    fail: &mut impl FnMut(Problem, &mut Vec<Json>),
+) {
+    let file = checked.file;
+    for (dag_id, remarks) in checked.dags {
+        if args.output == Output::Text {
+            print(&remarks);
+            let few = if remarks.is_empty() {
+                "is good"
+            } else {
+                "runs, but not all of it is acted upon"
+            };
+            crate::out::show!("{}: {dag_id} {few}", file.display());
+        }
+        results.push(
+            serde_json::json!({"file": file, "workflow": dag_id, "ok": true, "warnings": remarks}),
+        );
+    }
+    for problem in checked.problems {
+        fail(problem, results);
+    }
+}
+
+/// The interpreter that is named, as it is named: the link of an environment is what makes it one.
+fn airflow_python(args: &CheckArgs) -> Result<Option<String>, Failure> {
+    let given = args.airflow_python.as_ref().map(|path| path.display().to_string());
+    let given = given.map(|python| ("airflow.python", python));
+    let settings = Settings::load(None, &given.into_iter().collect())?;
+    let Some(python) = settings.path("airflow.python") else { return Ok(None) };
+    let python = match python.components().count() {
+        0 | 1 => python.to_owned(),
+        _ => std::path::absolute(python)?,
+    };
+    Ok(Some(python.display().to_string()))
+}
+
 pub(crate) fn check(args: CheckArgs) -> Result<(), Failure> {
+    let python = airflow_python(&args)?;
     let mut files = Vec::new();
     for path in &args.paths {
         if path.is_dir() {
             files.extend(files_in(path)?);
-        } else {
+        } else if !airflow_check::is_dag_file(path) {
             files.push(path.clone());
         }
     }
-    let mut bad = false;
     let mut results = Vec::new();
+    let mut bad = !check_dags(&args, python.as_deref(), &mut results)?;
     let shelf = crate::argo::Shelf::of(&files);
     for file in &files {
         let argo = std::fs::read(file).ok().filter(|source| crate::argo::is_argo(source));

@@ -209,6 +209,9 @@ pub(crate) struct CheckArgs {
     /// Files or folders
     #[arg(required = true)]
     pub(crate) paths: Vec<PathBuf>,
+    /// The interpreter of the environment with Airflow, for DAG files [`airflow.python` of the file]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) airflow_python: Option<PathBuf>,
     #[arg(short, long, value_enum, default_value_t)]
     pub(crate) output: Output,
 }

@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use kobza_api::{Catalog, Definition, Problem, Rendered, Vault};
+use kobza_api::{Approval, Catalog, Decision, Definition, NotTaken, Problem, Rendered, Vault};
 use kobza_blobs::{ArtifactStore, LogStore};
 use kobza_dialect_native::{Diagnostic, LaunchToken, NativeDialect, Options};
 use kobza_engine::EngineOptions;
 use kobza_executor_inner::{CheckParams, WaitExecutor, WorkflowExecutor};
 use kobza_executor_process::{ProcessExecutor, ProcessOptions};
-use kobza_model::{Json, LimitRow, TaskNo, Workflow};
-use kobza_runtime::{Dialect, Executor, Facts, Handle, Runtime, RuntimeOptions, channel};
+use kobza_model::{Json, LimitRow, TaskNo, TemplateBody, Workflow};
+use kobza_runtime::{
+    Dialect, Executor, Facts, Handle, Runtime, RuntimeOptions, Submission, channel,
+};
 use kobza_store::{SqliteOptions, SqliteStore, Store, Views};
 
 use crate::airflow_desk::{self, Reception, Waiters};
@@ -274,11 +276,45 @@ impl Catalog for Dialects {
     }
 
     fn rendered(&self, facts: &dyn Facts, task: TaskNo) -> Result<Option<Rendered>, String> {
-        if facts.workflow().dialect != kobza_dialect_native::DIALECT {
-            return Ok(None);
+        match facts.workflow().dialect.as_str() {
+            kobza_dialect_native::DIALECT => {
+                let seen = kobza_dialect_native::rendered(facts, task)?;
+                Ok(seen.map(|r| Rendered { language: r.language, text: r.text, inputs: r.inputs }))
+            }
+            "airflow" => {
+                let seen = kobza_dialect_airflow::shown::rendered(facts, task);
+                Ok(seen.map(|(language, text, inputs)| Rendered { language, text, inputs }))
+            }
+            _ => Ok(None),
         }
-        let seen = kobza_dialect_native::rendered(facts, task)?;
-        Ok(seen.map(|r| Rendered { language: r.language, text: r.text, inputs: r.inputs }))
+    }
+
+    fn approval(&self, facts: &dyn Facts, task: TaskNo) -> Option<Approval> {
+        if facts.workflow().dialect == "airflow" {
+            return crate::airflow_people::approval(facts, task);
+        }
+        let row = facts.task(task)?;
+        let template = facts.workflow().templates.get(row.template.index())?;
+        let TemplateBody::Leaf(leaf) = &template.body else { return None };
+        let asked = leaf.spec.pointer("/body/suspend")?;
+        let names = asked["approvers"].as_array().into_iter().flatten();
+        Some(Approval {
+            prompt: asked["message"].as_str().map(str::to_owned),
+            fields: asked["inputs"].clone(),
+            approvers: names.filter_map(Json::as_str).map(str::to_owned).collect(),
+        })
+    }
+
+    fn decide(
+        &self,
+        facts: &dyn Facts,
+        task: TaskNo,
+        decision: Decision,
+    ) -> Result<Submission, NotTaken> {
+        match facts.workflow().dialect.as_str() {
+            "airflow" => crate::airflow_people::decide(facts, task, decision),
+            _ => kobza_api::decide(facts, task, decision),
+        }
     }
 
     fn complete(&self, start: &mut kobza_engine::StartRun, now: kobza_model::Timestamp) {

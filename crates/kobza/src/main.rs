@@ -1,9 +1,13 @@
 //! The `kobza` binary: command line, local runs, server.
 
+mod accounts;
 mod airflow;
+mod airflow_check;
 mod airflow_desk;
 mod airflow_faults;
 mod airflow_host;
+mod airflow_people;
+mod airflow_rest;
 mod airflow_setup;
 mod argo;
 mod artifacts;

@@ -203,6 +203,7 @@ pub(crate) fn server(args: ServerArgs) -> Result<(), Failure> {
         triggers: Some(triggers.clone()),
         loopback,
     });
+    let airflow = crate::airflow_rest::router(&host, &state, &triggers);
     let access = if accounts {
         "sign in, or use a token"
     } else {
@@ -211,7 +212,7 @@ pub(crate) fn server(args: ServerArgs) -> Result<(), Failure> {
     tracing::info!(%address, data = %data.display(), took_ms = started.elapsed().as_millis(), "ready: {access}");
     let luigi = kobza_api::protect(luigi, &state, Role::Operator, Role::Operator);
     let argo = kobza_api::protect(argo, &state, Role::Viewer, Role::Operator);
-    let argo = crate::argo::any_token_without_accounts(argo, host.store.clone());
+    let argo = crate::accounts::any_token_without(argo, host.store.clone());
     let argo = crate::argo::with_errors(argo);
     if let Some(listener) = argo_listener {
         let app = argo.clone();
@@ -230,7 +231,13 @@ pub(crate) fn server(args: ServerArgs) -> Result<(), Failure> {
         };
         host.handle.submit_blocking(Submission { commands: Vec::new(), writes: vec![place] })?;
     }
-    front.show(axum::Router::new().nest("/luigi", luigi).nest("/argo", argo).merge(router(state)));
+    front.show(
+        axum::Router::new()
+            .nest("/luigi", luigi)
+            .nest("/argo", argo)
+            .nest(crate::airflow_rest::PLACE, airflow)
+            .merge(router(state)),
+    );
     serve(&front);
     let mut stopping = stopping;
     let served = tokio.block_on(async {

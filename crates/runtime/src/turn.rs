@@ -394,11 +394,12 @@ impl Turner {
             | Command::StopTask { task, .. }
             | Command::ResumeTask { task, .. }
             | Command::Mark { task, .. } => self.load(task.run)?,
-            Command::Report(_)
-            | Command::Answer { .. }
+            Command::Report(report) => self.load(report.launch.run)?,
+            Command::Answer { .. }
             | Command::Tick
             | Command::SetLimit { .. }
-            | Command::RemoveLimit { .. } => {}
+            | Command::RemoveLimit { .. }
+            | Command::Publish { .. } => {}
         }
         Ok(self.engine.apply(command, now)?)
     }

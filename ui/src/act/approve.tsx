@@ -19,6 +19,8 @@ export function ApproveForm({
   const [comment, setComment] = useState("");
   const [tried, setTried] = useState(false);
   const { values, errors } = readForm(fields, texts);
+  // A choice among options has no yes and no: what is chosen is the answer.
+  const chooses = fields.some((field) => field.name === "chosen_options");
   const action = useAction<unknown, boolean>({
     run: (approved, key) =>
       request(`/tasks/${task.id}/approve`, {
@@ -28,7 +30,8 @@ export function ApproveForm({
       }),
     quiet: true,
     touches: ["/tasks", "/runs", "/summary"],
-    done: (_, approved) => (approved ? "Approved: the run goes on" : "Refused"),
+    done: (_, approved) =>
+      approved ? `${chooses ? "Answered" : "Approved"}: the run goes on` : "Refused",
   });
   return (
     <form
@@ -57,16 +60,18 @@ export function ApproveForm({
         />
         <div className="row">
           <button type="submit" className="button primary" disabled={action.isPending}>
-            Approve
+            {chooses ? "Answer" : "Approve"}
           </button>
-          <button
-            type="button"
-            className="button danger"
-            disabled={action.isPending}
-            onClick={() => action.mutate(false)}
-          >
-            Refuse
-          </button>
+          {chooses ? null : (
+            <button
+              type="button"
+              className="button danger"
+              disabled={action.isPending}
+              onClick={() => action.mutate(false)}
+            >
+              Refuse
+            </button>
+          )}
         </div>
         {action.error ? <Problem error={action.error} /> : null}
       </div>

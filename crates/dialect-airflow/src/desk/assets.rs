@@ -91,7 +91,7 @@ impl Desk {
     }
 
     /// The assets that have been published by way of an alias.
-    pub(super) fn assets_by_alias(&self, namespace: &str, alias: &str) -> Result<Json, Refused> {
+    pub(crate) fn assets_by_alias(&self, namespace: &str, alias: &str) -> Result<Json, Refused> {
         let mut assets = BTreeMap::new();
         for event in self.history(namespace, &asset_name(alias), |_| true)? {
             let told: Json = serde_json::from_str(&event.metadata).unwrap_or_default();

@@ -219,7 +219,7 @@ fn seconds(row: &TaskRow) -> Option<f64> {
 }
 
 /// Collects the tasks of a group from the serialised tree. False if there is no such group.
-fn tasks_of_group(tree: &Json, wanted: &str, names: &mut Vec<String>) -> bool {
+pub(crate) fn tasks_of_group(tree: &Json, wanted: &str, names: &mut Vec<String>) -> bool {
     let Some(children) = tree["children"].as_object() else { return false };
     let inside = tree["_group_id"].as_str() == Some(wanted);
     let mut found = inside;

@@ -19,7 +19,9 @@ use kobza_store::{RunFilter, Store, StoreError, ViewError, Views};
 use serde_json::json;
 
 pub(crate) use assets::event_extra;
-pub(crate) use instances::map_index;
+pub(crate) use instances::{map_index, tasks_of_group};
+pub(crate) use runs::logical_date;
+pub(crate) use values::connection;
 
 use crate::dated::Dated;
 use crate::schedule::CustomTimetables;
@@ -31,8 +33,16 @@ pub trait Values: Send + Sync {
     /// A variable or connection of a namespace by name, in the clear.
     fn lookup(&self, kind: &str, namespace: &str, name: &str) -> Option<Json>;
 
-    /// A variable's value, encrypted for its place.
-    fn seal(&self, namespace: &str, name: &str, value: &Json) -> Result<Json, String>;
+    /// A value of a variable or a connection, encrypted for its place.
+    fn seal(&self, kind: &str, namespace: &str, name: &str, value: &Json) -> Result<Json, String>;
+
+    /// What is sealed of a connection, in the clear; nothing of nothing.
+    fn secrets(
+        &self,
+        namespace: &str,
+        name: &str,
+        sealed: &Json,
+    ) -> Result<serde_json::Map<String, Json>, String>;
 }
 
 /// Most runs of a DAG that a question looks through, from the newest on.

@@ -1,20 +1,14 @@
 //! Questions that tasks ask of people.
 
-use kobza_engine::Command;
-use kobza_model::{Json, TaskId, Timestamp};
+use kobza_model::{Json, TaskId};
 use kobza_runtime::{Submission, wall_now};
-use kobza_store::{ObjectQuery, Write, kinds};
+use kobza_store::{ObjectQuery, kinds};
 use serde_json::json;
 
 use super::{Asker, Desk};
 use crate::ids;
-use crate::task::{Carry, Refused};
-
-/// Where a task's question is kept.
-#[must_use]
-pub(crate) fn key(task: TaskId) -> String {
-    format!("hitl/{task}")
-}
+use crate::people::{self, Person};
+use crate::task::Refused;
 
 impl Desk {
     /// Puts a task's question. One that was put before, by an earlier launch of the try, stays.
@@ -26,7 +20,7 @@ impl Desk {
     ) -> Result<Json, Refused> {
         let task = self.task_of(asker)?;
         let id = ids::task_instance(task.run, task.task, task.attempt).to_string();
-        let key = key(asker.launch.task_id());
+        let key = people::key(asker.launch.task_id());
         detail["ti_id"] = json!(id);
         let known = self.store.object(kinds::AIRFLOW_OBJECT, namespace, &key)?;
         if known.is_none_or(|known| known["ti_id"] != id.as_str()) {
@@ -45,7 +39,7 @@ impl Desk {
             let page = self.views.list_objects(&ObjectQuery {
                 kind: kinds::AIRFLOW_OBJECT,
                 namespace: Some(namespace),
-                prefix: "hitl/",
+                prefix: people::PREFIX,
                 descending: true,
                 cursor: cursor.as_deref(),
                 limit: 1000,
@@ -86,103 +80,63 @@ impl Desk {
 }
 
 impl Desk {
-    /// A person's answer to a task's question: the task goes on with it. Answers nothing if nobody
-    /// waits for it any more.
+    /// A person's answer to a task's question: the task goes on with it.
     pub fn respond(
         &self,
         task: TaskId,
-        user: Option<(&str, &str)>,
+        person: Person<'_>,
         chosen: Vec<String>,
         params: Json,
     ) -> Result<(), Refused> {
-        let Some(run) = self.views.get_run(task.run)? else { return Ok(()) };
-        let key = key(task);
-        let object = self.store.object(kinds::AIRFLOW_OBJECT, &run.namespace, &key)?;
-        let mut object = object.ok_or_else(|| Refused::api(404, "the task asks nothing"))?;
-        if object["response_received"] == true {
-            return Err(Refused::api(409, "the question has been answered already"));
-        }
-        object["response_received"] = json!(true);
-        object["responded_at"] = json!(wall_now());
-        object["responded_by_user"] = json!(user.map(|(id, name)| json!({"id": id, "name": name})));
-        object["chosen_options"] = json!(chosen);
-        object["params_input"] = params;
-        self.resume_with(task, &run.namespace, &key, object, false)
+        let asks = || Refused::api(404, "the task asks nothing");
+        let run = self.views.get_run(task.run)?.ok_or_else(asks)?;
+        let question =
+            self.store.object(kinds::AIRFLOW_OBJECT, &run.namespace, &people::key(task))?;
+        let question = question.ok_or_else(asks)?;
+        people::check(&question, person, &chosen)
+            .map_err(|error| Refused::api(error.status, error.words))?;
+        let answered = people::answered(question, Some(person.name), chosen, params, wall_now());
+        self.resume_with(task, &run.namespace, answered, false)
     }
 
     /// The time for an answer is over.
     pub(crate) fn nobody_responded(&self, task: TaskId) -> Result<(), Refused> {
         let Some(run) = self.views.get_run(task.run)? else { return Ok(()) };
-        let key = key(task);
-        let object = self.store.object(kinds::AIRFLOW_OBJECT, &run.namespace, &key)?;
-        let mut object = object.unwrap_or_default();
+        let object =
+            self.store.object(kinds::AIRFLOW_OBJECT, &run.namespace, &people::key(task))?;
+        let object = object.unwrap_or_default();
         if object["response_received"] == true {
-            return self.resume_with(task, &run.namespace, &key, object, false);
+            return self.resume_with(task, &run.namespace, object, false);
         }
         let Some(defaults) = object["defaults"].as_array().cloned() else {
             let event = json!({
                 "error": "The Human-in-the-loop response timeout has passed without a response.",
                 "error_type": "timeout",
             });
-            return self.resume(task, event, Vec::new());
+            let Some(row) = self.views.get_task(task)? else { return Ok(()) };
+            self.handle.submit_blocking(people::resume(task, &row.carry, event))?;
+            return Ok(());
         };
         let params = object["params"].as_object().cloned().unwrap_or_default();
         let value = |value: Json| value.get("value").cloned().unwrap_or(value);
         let params = params.into_iter().map(|(key, given)| (key, value(given))).collect();
-        object["response_received"] = json!(true);
-        object["responded_at"] = json!(wall_now());
-        object["chosen_options"] = Json::Array(defaults);
-        object["params_input"] = Json::Object(params);
-        self.resume_with(task, &run.namespace, &key, object, true)
+        let chosen = defaults.iter().filter_map(|d| d.as_str().map(str::to_owned)).collect();
+        let answered = people::answered(object, None, chosen, Json::Object(params), wall_now());
+        self.resume_with(task, &run.namespace, answered, true)
     }
 
     fn resume_with(
         &self,
         task: TaskId,
         namespace: &str,
-        key: &str,
-        object: Json,
+        answered: Json,
         timed_out: bool,
     ) -> Result<(), Refused> {
-        let event = json!({
-            "chosen_options": object["chosen_options"],
-            "params_input": object["params_input"],
-            "responded_at": instant(&object["responded_at"]),
-            "responded_by_user": object["responded_by_user"],
-            "timedout": timed_out,
-        });
-        let write = Write::PutObject {
-            kind: kinds::AIRFLOW_OBJECT,
-            namespace: namespace.to_owned(),
-            key: key.to_owned(),
-            value: Some(object),
-        };
-        self.resume(task, event, vec![write])
-    }
-
-    /// Lets a task that waits for a person go on with an event.
-    fn resume(&self, task: TaskId, event: Json, writes: Vec<Write>) -> Result<(), Refused> {
         let Some(row) = self.views.get_task(task)? else { return Ok(()) };
-        let carry = Carry::of(&row.carry).with_event(event);
-        let resume = Command::ResumeTask { task, outputs: None, carry: Some(json!(carry)) };
-        self.handle.submit_blocking(Submission { commands: vec![resume], writes })?;
+        let (resume, write) = people::go_on(task, &row.carry, namespace, answered, timed_out);
+        self.handle.submit_blocking(Submission { commands: vec![resume], writes: vec![write] })?;
         Ok(())
     }
-}
-
-/// An instant as the SDK's `serde` encodes it.
-fn instant(text: &Json) -> Json {
-    let at: Option<Timestamp> = text.as_str().and_then(|text| text.parse().ok());
-    #[expect(clippy::cast_precision_loss, reason = "as Python keeps it")]
-    let seconds = at.map(|at| at.0 as f64 / 1_000_000.0);
-    json!({
-        "__classname__": "datetime.datetime",
-        "__version__": 2,
-        "__data__": {
-            "timestamp": seconds,
-            "tz": ["UTC", "pendulum.tz.timezone.Timezone", 1, true],
-        },
-    })
 }
 
 fn said(object: &Json) -> Json {

@@ -193,6 +193,7 @@ impl Desk {
             dag_id: asked.dag_id.clone(),
             run_id: Some(asked.run_id.clone()),
             logical_date: instant(asked.logical_date)?,
+            interval: None,
             run_after: instant(asked.run_after)?,
             conf: asked.conf.map_or_else(|| json!({}), Json::Object),
             note: asked.note,

@@ -71,7 +71,7 @@ impl Desk {
         Ok(json!({"type": "VariableKeysResult", "keys": keys, "total_entries": total}))
     }
 
-    pub(super) fn put_variable(
+    pub(crate) fn put_variable(
         &self,
         namespace: &str,
         key: &str,
@@ -88,7 +88,7 @@ impl Desk {
         let description = description.map_or(kept.unwrap_or_default(), Json::from);
         let value = json!(value);
         let object = if was_secret || is_sensitive(key) {
-            let sealed = self.values.seal(namespace, key, &value);
+            let sealed = self.values.seal(kinds::VARIABLE, namespace, key, &value);
             let sealed = sealed.map_err(|error| Refused::api(500, error))?;
             json!({"sealed": sealed, "description": description})
         } else {
@@ -98,12 +98,12 @@ impl Desk {
         Ok(json!({"type": "OKResponse", "ok": true}))
     }
 
-    pub(super) fn delete_variable(&self, namespace: &str, key: &str) -> Result<Json, Refused> {
+    pub(crate) fn delete_variable(&self, namespace: &str, key: &str) -> Result<Json, Refused> {
         self.put(kinds::VARIABLE, namespace, key, None)?;
         Ok(json!({"type": "OKResponse", "ok": true}))
     }
 
-    pub(super) fn put(
+    pub(crate) fn put(
         &self,
         kind: &'static str,
         namespace: &str,
@@ -128,7 +128,7 @@ impl Desk {
 }
 
 /// A connection in Airflow's words, and what of it is secret.
-fn connection(id: &str, fields: &Map<String, Json>) -> (Json, Vec<String>) {
+pub(crate) fn connection(id: &str, fields: &Map<String, Json>) -> (Json, Vec<String>) {
     let text = |names: &[&str]| -> Option<String> {
         names.iter().find_map(|name| match fields.get(*name)? {
             Json::Null => None,

@@ -81,7 +81,7 @@ impl Desk {
     }
 
     /// For another task than the asker: its supervisor takes what is its own.
-    pub(super) fn set_xcom(
+    pub(crate) fn set_xcom(
         &self,
         own: &RunRow,
         place: XComPlace,
@@ -104,7 +104,7 @@ impl Desk {
         Ok(Json::Null)
     }
 
-    pub(super) fn delete_xcom(&self, own: &RunRow, place: &XComPlace) -> Result<Json, Refused> {
+    pub(crate) fn delete_xcom(&self, own: &RunRow, place: &XComPlace) -> Result<Json, Refused> {
         let task = self.placed(own, place)?;
         let id = TaskId { run: task.run, task: task.task };
         let mut keys = self.views.task_output(id, DELETED)?.unwrap_or_else(|| json!([]));

@@ -6,6 +6,9 @@ use kobza_runtime::Committed;
 use super::{PAGE, Service, TriggerError};
 use crate::{EventBody, TriggerEvent};
 
+/// The namespace of what happens outside of any run.
+const OUTSIDE: &str = "default";
+
 impl Service {
     /// Events as they are committed.
     pub(super) async fn committed(&mut self, committed: &Committed) {
@@ -101,17 +104,24 @@ impl Service {
         number: u64,
         event: &Event,
     ) -> Result<Option<(String, TriggerEvent)>, TriggerError> {
-        let Some(run) = event.run else { return Ok(None) };
-        let (namespace, body) = match &event.kind {
-            EventKind::Materialized { asset, partition, metadata }
+        let (namespace, body) = match (&event.kind, event.run) {
+            (EventKind::Materialized { asset, partition, metadata }, run)
                 if self.triggers.wants_asset(asset) =>
             {
-                let Some(row) = self.options.views.get_run(run)? else { return Ok(None) };
+                let namespace = match run {
+                    Some(run) => match self.options.views.get_run(run)? {
+                        Some(row) => row.namespace,
+                        None => return Ok(None),
+                    },
+                    None => OUTSIDE.to_owned(),
+                };
                 let metadata = serde_json::from_str(metadata).unwrap_or(Json::Null);
                 let (asset, partition) = (asset.clone(), partition.clone());
-                (row.namespace, EventBody::Asset { asset, partition, run: Some(run), metadata })
+                (namespace, EventBody::Asset { asset, partition, run, metadata })
             }
-            EventKind::Run { state, .. } if state.is_finished() && self.wants_end(run) => {
+            (EventKind::Run { state, .. }, Some(run))
+                if state.is_finished() && self.wants_end(run) =>
+            {
                 let Some(row) = self.options.views.get_run(run)? else { return Ok(None) };
                 let interval = row.interval_start.zip(row.interval_end);
                 let body =

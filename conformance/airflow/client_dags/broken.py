@@ -1,0 +1,3 @@
+from airflow.sdk import DAG
+
+import no_such_module_anywhere
