@@ -231,6 +231,15 @@ def test_a_run_from_its_start_to_its_end(airflow):
     assert shout.rendered_fields["bash_command"] == "echo merry 2024-03-01"
     assert shout.operator == "BashOperator" and shout.try_number == 1
     assert shout.dag_version.version_number == 1
+    # What it ran is on the task's page too.
+    runs = [r for r in airflow.kobza.pages("/runs?workflow=pipeline") if r["key"] == run_id]
+    tasks = list(airflow.kobza.pages(f"/runs/{runs[0]['id']}/tasks"))
+    page = next(t for t in tasks if t["name"] == "shout")
+    rendered = airflow.kobza.call(f"/tasks/{page['id']}/rendered")
+    assert (rendered["language"], rendered["text"]) == ("bash", "echo merry 2024-03-01")
+    assert rendered["inputs"]["bash_command"] == "echo merry 2024-03-01"
+    outputs = airflow.kobza.call(f"/tasks/{page['id']}")["outputs"]
+    assert [(o["key"], o["value"]) for o in outputs] == [("return_value", "merry 2024-03-01")]
     # XComs.
     entry = airflow.XComApi.get_xcom_entry("pipeline", "total", run_id, "return_value")
     assert entry.actual_instance.value == 2

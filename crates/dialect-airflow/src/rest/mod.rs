@@ -22,6 +22,7 @@ mod listing;
 mod logs;
 mod mark;
 mod pools;
+mod queued;
 mod runs;
 mod server;
 mod start;
@@ -101,6 +102,7 @@ fn all_routes() -> Vec<table::Route> {
         connections::routes(),
         pools::routes(),
         assets::routes(),
+        queued::routes(),
         backfills::routes(),
         faults::routes(),
         hitl::routes(),
