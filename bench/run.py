@@ -5,7 +5,7 @@
 ROWS chooses by words: workloads (chain, fan200, fan1000, light, heavy, three, trigger, throughput,
 runs100, memory, start, install), systems (kobza-yaml, kobza-python, ..., airflow, prefect, dagster, luigi),
 and rows of Kobza alone (core, size, processes, latency, starts, idle, cron, followers, logs, million,
-luigi-calls, machine). Workloads and systems together mean these workloads on these systems; all when
+luigi-calls, argo, machine). Workloads and systems together mean these workloads on these systems; all when
 absent. Each workload's physical floor is measured in the same run. Peers live in virtual environments of
 their own, made once. Results also go to target/bench.json. Standard library only; nothing is asserted
 about speed.
@@ -20,7 +20,7 @@ import traceback
 
 import workloads
 from footprint import FOOTPRINT, footprint
-from ours import core, luigi_calls, scale
+from ours import argo, core, luigi_calls, scale
 from ours.luigi import KobzaLuigi
 from ours.sides import SIDES
 from peers.airflow import Airflow
@@ -44,6 +44,7 @@ ALONE = {
     "logs": (scale.logs, False),
     "million": (scale.million, True),
     "luigi-calls": (luigi_calls.calls, False),
+    "argo": (argo.workflows, False),
 }
 SYSTEMS: list[type[System]] = [*SIDES, KobzaLuigi, Airflow, Prefect, Dagster, DagsterInProcess, Luigi]
 

@@ -221,6 +221,42 @@ def test_templates_crons_and_submit_from(server):
     assert server.good("DELETE", "/api/v1/workflow-templates/cli/cli-shelf") == {}
 
 
+def test_cluster_templates_lints_limits_and_the_server_itself(server):
+    spec = HELLO["spec"]
+    cluster = {"kind": "ClusterWorkflowTemplate", "metadata": {"name": "cli-cluster"}, "spec": spec}
+    path = "/api/v1/cluster-workflow-templates"
+    server.good("POST", f"{path}/lint", {"template": cluster})
+    made = server.good("POST", path, {"template": cluster})
+    assert server.good("GET", f"{path}/cli-cluster")["metadata"]["uid"] == made["metadata"]["uid"]
+    assert server.good("PUT", f"{path}/cli-cluster", {"name": "cli-cluster", "template": made})["spec"] == spec
+    assert "cli-cluster" in [t["metadata"]["name"] for t in server.good("GET", path)["items"]]
+    started = server.good("POST", "/api/v1/workflows/cli/submit", {
+        "namespace": "cli", "resourceKind": "clusterworkflowtemplate", "resourceName": "cli-cluster",
+        "submitOptions": {"name": "from-cluster", "entryPoint": "main"}})
+    assert started["metadata"]["name"] == "from-cluster"
+    assert server.wait("from-cluster", "cli")["status"]["phase"] == "Succeeded"
+    assert server.good("DELETE", f"{path}/cli-cluster") == {}
+    assert server.call("GET", f"{path}/cli-cluster")[0] == 404
+    template = {"kind": "WorkflowTemplate", "metadata": {"name": "linted"}, "spec": spec}
+    server.good("POST", "/api/v1/workflow-templates/cli/lint", {"namespace": "cli", "template": template})
+    cron = {"kind": "CronWorkflow", "metadata": {"name": "linted"}, "spec": {"schedules": ["0 3 * * *"], "workflowSpec": spec}}
+    server.good("POST", "/api/v1/cron-workflows/cli/lint", {"namespace": "cli", "cronWorkflow": cron})
+    cron["spec"]["schedules"] = ["nonsense"]
+    status, answer = server.call("POST", "/api/v1/cron-workflows/cli/lint", {"cronWorkflow": cron})
+    assert status == 400 and "malformed" in answer["message"] and "hint" in answer["message"]
+    assert server.call("GET", "/api/v1/workflow-templates/cli/linted")[0] == 404, "a lint keeps nothing"
+    sync = {"type": "DATABASE", "namespace": "cli", "key": "slots", "limit": 2}
+    assert server.good("POST", "/api/v1/sync/cli", sync)["limit"] == 2
+    assert server.good("PUT", "/api/v1/sync/cli/slots", {**sync, "limit": 3})["limit"] == 3
+    assert server.good("GET", "/api/v1/sync/cli/slots")["limit"] == 3
+    server.good("DELETE", "/api/v1/sync/cli/slots")
+    assert server.call("GET", "/api/v1/sync/cli/slots")[0] == 404
+    assert "links" in server.good("GET", "/api/v1/info")
+    assert server.good("GET", "/api/v1/version")["version"].startswith("kobza-")
+    assert "subject" in server.good("GET", "/api/v1/userinfo")
+    assert server.good("POST", "/api/v1/tracking/event", {"name": "x"}) == {}
+
+
 def test_a_stop_strategy_ends_a_cron_workflow(server):
     cron = {"kind": "CronWorkflow", "metadata": {"name": "fails"},
             "spec": {"schedules": ["@every 1s"], "stopStrategy": {"expression": "cronworkflow.failed >= 2"},

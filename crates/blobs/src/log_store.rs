@@ -69,6 +69,14 @@ impl LogStore {
         }
     }
 
+    /// Removes all logs of a task. That there are none is no error.
+    pub fn remove_task(&self, task: TaskId) -> io::Result<()> {
+        match fs::remove_dir_all(self.task_folder(task)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     fn run_folder(&self, run: RunId) -> PathBuf {
         self.root.join(format!("{:02x}", run.0.as_bytes()[15])).join(run.to_string())
     }

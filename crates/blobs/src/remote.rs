@@ -5,26 +5,17 @@
 //! the environment, in the variables that each cloud's own tools use.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use futures_util::StreamExt as _;
-use object_store::buffered::BufWriter;
 use object_store::path::Path as Key;
-use object_store::{ObjectStore, ObjectStoreExt as _};
-use tokio::io::AsyncWriteExt as _;
 use url::Url;
 
 use crate::artifact::Digest;
+use crate::bucket::{Bucket, BucketError, install_tls, reason};
 
 /// In the folder of artifacts: the address of the store elsewhere.
 pub const REMOTE_FILE: &str = "remote";
-/// Parts of an upload; the stores want at least 5 MiB, and allow 10,000 of them.
-const PART_BYTES: usize = 8 << 20;
-/// Parts under way at once: what an upload holds in memory.
-const PARTS_AT_ONCE: usize = 4;
-
 /// Why a store elsewhere cannot be used. Shows no credentials.
 #[derive(Debug, thiserror::Error)]
 pub enum RemoteError {
@@ -39,6 +30,8 @@ pub enum RemoteError {
     Credentials,
     #[error("artifact store {url}: {reason}")]
     Store { url: String, reason: String },
+    #[error("artifact store {0}")]
+    Bucket(#[from] BucketError),
     #[error("{path}: {source}")]
     File { path: PathBuf, source: io::Error },
 }
@@ -46,10 +39,8 @@ pub enum RemoteError {
 /// A store elsewhere. Its methods block.
 #[derive(Debug)]
 pub struct RemoteStore {
-    url: String,
-    store: Arc<dyn ObjectStore>,
+    bucket: Bucket,
     prefix: Key,
-    waiter: tokio::runtime::Runtime,
 }
 
 impl RemoteStore {
@@ -66,19 +57,14 @@ impl RemoteStore {
             "az" | "azure" | "abfs" | "abfss" | "adl" => &["AZURE_"],
             _ => return Err(bad()),
         };
-        // The one that the other connections use; the first to come installs it.
-        let _there = rustls::crypto::ring::default_provider().install_default();
+        install_tls();
         let options = std::env::vars()
             .filter(|(name, _)| words.iter().any(|word| name.starts_with(word)))
             .map(|(name, value)| (name.to_lowercase(), value));
-        let failed = |reason: String| RemoteError::Store { url: address.to_owned(), reason };
-        let (store, prefix) =
-            object_store::parse_url_opts(&url, options).map_err(|e| failed(e.to_string()))?;
-        let waiter = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|e| failed(e.to_string()))?;
-        Ok(Self { url: address.to_owned(), store: store.into(), prefix, waiter })
+        let (store, prefix) = object_store::parse_url_opts(&url, options).map_err(|error| {
+            RemoteError::Store { url: address.to_owned(), reason: reason(&error) }
+        })?;
+        Ok(Self { bucket: Bucket::new(address.to_owned(), store.into())?, prefix })
     }
 
     /// The store that a folder of artifacts names, if it names one.
@@ -94,9 +80,7 @@ impl RemoteStore {
     /// Whether it takes what is written to it: finds a wrong bucket or missing rights early. Leaves an
     /// empty object `probe`.
     pub fn probe(&self) -> Result<(), RemoteError> {
-        let key = self.prefix.clone().join("probe");
-        let put = self.store.put(&key, object_store::PutPayload::new());
-        self.waiter.block_on(put).map(|_| ()).map_err(|error| self.failed(&error))
+        Ok(self.bucket.put_bytes(self.prefix.clone().join("probe").as_ref(), Vec::new())?)
     }
 
     /// Uploads an artifact's file in parts, unless it is there.
@@ -105,71 +89,26 @@ impl RemoteStore {
         let mut file = File::open(path).map_err(unreadable)?;
         let length = file.metadata().map_err(unreadable)?.len();
         let key = self.key(digest);
-        self.waiter.block_on(async {
-            match self.store.head(&key).await {
-                Ok(there) if there.size == length => return Ok(()),
-                Ok(_) | Err(object_store::Error::NotFound { .. }) => {}
-                Err(error) => return Err(self.failed(&error)),
-            }
-            let mut writer = BufWriter::with_capacity(self.store.clone(), key, PART_BYTES)
-                .with_max_concurrency(PARTS_AT_ONCE);
-            let mut buffer = vec![0; 1 << 20];
-            loop {
-                let got = file.read(&mut buffer).map_err(unreadable)?;
-                if got == 0 {
-                    break;
-                }
-                writer.write_all(&buffer[..got]).await.map_err(|e| self.failed(&e))?;
-            }
-            // Only now it appears, whole.
-            writer.shutdown().await.map_err(|e| self.failed(&e))
-        })
+        if self.bucket.size(key.as_ref())? == Some(length) {
+            return Ok(());
+        }
+        Ok(self.bucket.put(key.as_ref(), &mut file)?)
     }
 
     /// Downloads an artifact into a file as it comes. False if there is none.
     pub fn get(&self, digest: Digest, into: &mut File) -> Result<bool, RemoteError> {
-        let key = self.key(digest);
-        self.waiter.block_on(async {
-            let found = match self.store.get(&key).await {
-                Ok(found) => found,
-                Err(object_store::Error::NotFound { .. }) => return Ok(false),
-                Err(error) => return Err(self.failed(&error)),
-            };
-            let mut stream = found.into_stream();
-            while let Some(piece) = stream.next().await {
-                let piece = piece.map_err(|e| self.failed(&e))?;
-                into.write_all(&piece).map_err(|e| self.failed(&e))?;
-            }
-            Ok(true)
-        })
+        Ok(self.bucket.get(self.key(digest).as_ref(), into, u64::MAX)?)
     }
 
     /// Removes an artifact, if it is there.
     pub fn remove(&self, digest: Digest) -> Result<(), RemoteError> {
-        match self.waiter.block_on(self.store.delete(&self.key(digest))) {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-            Err(error) => Err(self.failed(&error)),
-        }
+        Ok(self.bucket.remove(self.key(digest).as_ref())?)
     }
 
     /// As in the folder: `<two digits>/<digest>`.
     fn key(&self, digest: Digest) -> Key {
         let name = digest.to_string();
         self.prefix.clone().join(&name[..2]).join(name.as_str())
-    }
-
-    fn failed(&self, error: &dyn std::error::Error) -> RemoteError {
-        // The outermost text often says only that something failed.
-        let mut reason = error.to_string();
-        let mut inner = error.source();
-        while let Some(error) = inner {
-            let text = error.to_string();
-            if !reason.contains(&text) {
-                reason = format!("{reason}: {text}");
-            }
-            inner = error.source();
-        }
-        RemoteError::Store { url: self.url.clone(), reason }
     }
 }
 

@@ -33,7 +33,8 @@ pub fn triggers(spec: &Json) -> Result<Json, Diagnostic> {
         return Err(Diagnostic::new(
             "spec.schedules",
             "cron workflow must have at least one schedule",
-        ));
+        )
+        .hint("five fields such as `0 3 * * *`, or @daily, or @every 1h"));
     }
     let overlap = match spec["concurrencyPolicy"].as_str().unwrap_or("") {
         "" | "Allow" => "allow",
@@ -56,7 +57,8 @@ pub fn triggers(spec: &Json) -> Result<Json, Diagnostic> {
                 return Err(Diagnostic::new(
                     "spec.startingDeadlineSeconds",
                     "startingDeadlineSeconds must be positive",
-                ));
+                )
+                .hint("how late a missed start may still be made up for"));
             }
         },
     };
@@ -120,7 +122,8 @@ fn standard(schedule: &str, path: &str) -> Result<String, Diagnostic> {
             format!(
                 "cron schedule {schedule:?} is malformed: expected exactly 5 fields, found {fields}"
             ),
-        ));
+        )
+        .hint("minute, hour, day of the month, month, day of the week"));
     }
     Ok(schedule.replace('?', "*"))
 }

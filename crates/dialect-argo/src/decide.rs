@@ -12,6 +12,7 @@ use serde_json::{Map, json};
 
 use crate::arguments::{self, Arguments, artifact_value, expression, optional_text};
 use crate::compile::duration_ms;
+use crate::launch::{ArgoSettings, Image, image_of};
 use crate::names::{node_of, phase, template_json, template_spec};
 use crate::values::{Values, parameters};
 
@@ -24,13 +25,13 @@ fn template_error(message: impl Into<String>) -> Decision {
     Decision::Fail { cause: Cause::Template, message: message.into() }
 }
 
-pub(crate) fn decide(question: &Question, facts: &dyn Facts) -> Decision {
+pub(crate) fn decide(question: &Question, facts: &dyn Facts, settings: &ArgoSettings) -> Decision {
     let Some(task) = facts.task(question.task.task) else {
         return template_error("the task is gone");
     };
     let answer = match question.kind {
-        QuestionKind::Guard if task.hook.is_some() => hook(&task, facts),
-        QuestionKind::Guard => guard(&task, question, facts),
+        QuestionKind::Guard if task.hook.is_some() => hook(&task, facts, settings),
+        QuestionKind::Guard => guard(&task, question, facts, settings),
         QuestionKind::Expansion => expand(question.scope, question.node, facts),
         QuestionKind::ScopeOutputs { child } => scope_outputs(&task, child, facts),
         QuestionKind::Retry => return crate::retry::decide(&task, facts),
@@ -62,7 +63,12 @@ fn skipped(text: &str) -> Decision {
     Decision::Skip { cause: Cause::Guard, message: Some(format!("when '{text}' evaluated false")) }
 }
 
-fn guard(task: &TaskRow, question: &Question, facts: &dyn Facts) -> Answer {
+fn guard(
+    task: &TaskRow,
+    question: &Question,
+    facts: &dyn Facts,
+    settings: &ArgoSettings,
+) -> Answer {
     let arguments = call_of(facts, question.scope, question.node).unwrap_or(&Json::Null);
     let call = &arguments["call"];
     let mut values = Values::new(facts, Some(question.scope));
@@ -83,7 +89,22 @@ fn guard(task: &TaskRow, question: &Question, facts: &dyn Facts) -> Answer {
     } else {
         arguments::resolve(&call["arguments"], &values)?
     };
-    run(task, &given, values)
+    run(task, &given, values, settings)
+}
+
+/// The inputs of a graph that goes on after a retry with other parameters: what its arguments are
+/// now. None: they cannot be told, and stay as they were.
+pub(crate) fn inputs_again(facts: &dyn Facts, task: &TaskRow) -> Option<Json> {
+    let arguments = call_of(facts, task.scope, task.node)?;
+    let mut values = Values::new(facts, Some(task.scope));
+    values.item = crate::names::item_of(&crate::values::Live(facts), task);
+    let given = if arguments["entry"] == true {
+        entry_arguments(facts)
+    } else {
+        arguments::resolve(&arguments["call"]["arguments"], &values).ok()?
+    };
+    let template = template_json(facts.workflow(), task.template);
+    arguments::inputs(template, &given, &mut values).ok()
 }
 
 /// Templates between a scope and the root.
@@ -120,7 +141,12 @@ fn entry_arguments(facts: &dyn Facts) -> Arguments {
 }
 
 /// The task runs with these arguments, or takes its outputs from the cache.
-fn run(task: &TaskRow, given: &Arguments, mut values: Values<'_>) -> Answer {
+fn run(
+    task: &TaskRow,
+    given: &Arguments,
+    mut values: Values<'_>,
+    settings: &ArgoSettings,
+) -> Answer {
     let facts = values.facts;
     let template = template_json(facts.workflow(), task.template);
     let mut inputs = arguments::inputs(template, given, &mut values)?;
@@ -132,6 +158,17 @@ fn run(task: &TaskRow, given: &Arguments, mut values: Values<'_>) -> Answer {
         let duration = duration_ms(&text)
             .ok_or_else(|| format!("suspend.duration {text:?} is not a duration"))?;
         inputs["duration_ms"] = Json::from(duration);
+    }
+    if let Some(outputs) = nothing(task, template, &values, settings)? {
+        return Ok(Decision::Succeed { cause: Cause::None, outputs });
+    }
+    if let Some(token) = facts.run().extra["argo"]["memoized"].as_str() {
+        let rows = crate::values::Live(facts);
+        let name = crate::names::node_name(&rows, task);
+        let below = name.strip_prefix(crate::names::workflow_name(facts.run()));
+        if let Some((_, outputs)) = below.and_then(|b| facts.cached(&resubmit_key(token, b))) {
+            return Ok(Decision::Succeed { cause: Cause::Cache, outputs });
+        }
     }
     if let Some(memoize) = template.get("memoize").filter(|m| m.is_object()) {
         let key = memoize["key"].as_str().unwrap_or_default();
@@ -162,8 +199,54 @@ fn run(task: &TaskRow, given: &Arguments, mut values: Values<'_>) -> Answer {
     Ok(Decision::Run { inputs })
 }
 
+/// The outputs of a template whose image stands for nothing: the defaults, or empty texts.
+fn nothing(
+    task: &TaskRow,
+    template: &Json,
+    values: &Values<'_>,
+    settings: &ArgoSettings,
+) -> Result<Option<Vec<(String, Json)>>, String> {
+    if settings.images.values().all(|image| *image != Image::Nothing) {
+        return Ok(None);
+    }
+    let container = match (&template["script"], &template["containerSet"]["containers"][0]) {
+        (script @ Json::Object(_), _) => script,
+        (_, member @ Json::Object(_)) => member,
+        _ => &template["container"],
+    };
+    let Some(image) = container["image"].as_str() else { return Ok(None) };
+    let image = substitute(image, values).map_err(|e| e.to_string())?;
+    if image_of(&settings.images, &image) != Image::Nothing {
+        return Ok(None);
+    }
+    let facts = values.facts;
+    let reads_results = facts
+        .scope(task.scope)
+        .is_some_and(|s| template_spec(facts.workflow(), s.template)["results"] == true);
+    let mut outputs = Vec::new();
+    if reads_results {
+        outputs.push(("result".to_owned(), Json::from("")));
+    }
+    let mut parameters = Map::new();
+    for declared in template["outputs"]["parameters"].as_array().into_iter().flatten() {
+        if let Some(name) = declared["name"].as_str() {
+            let value = declared["valueFrom"]["default"].as_str().or(declared["value"].as_str());
+            parameters.insert(name.to_owned(), Json::from(value.unwrap_or_default()));
+        }
+    }
+    if !parameters.is_empty() {
+        outputs.push(("parameters".to_owned(), Json::Object(parameters)));
+    }
+    Ok(Some(outputs))
+}
+
+/// Where the result of an earlier workflow's node is kept for one that is a copy of it.
+pub(crate) fn resubmit_key(token: &str, node: &str) -> String {
+    format!("argo-resubmit/{token}/{node}")
+}
+
 /// A hook runs when its expression holds; once, at the start or at the end.
-fn hook(task: &TaskRow, facts: &dyn Facts) -> Answer {
+fn hook(task: &TaskRow, facts: &dyn Facts, settings: &ArgoSettings) -> Answer {
     let workflow = facts.workflow();
     let owner = task.parent.unwrap_or(TaskNo(0));
     let place = usize::from(task.hook.unwrap_or(0));
@@ -227,7 +310,7 @@ fn hook(task: &TaskRow, facts: &dyn Facts) -> Answer {
     } else {
         given
     };
-    run(task, &given, values)
+    run(task, &given, values, settings)
 }
 
 /// The phase that the workflow ends with, hooks apart.

@@ -26,6 +26,11 @@ fn is(node: NodeNo, outcomes: &[Outcome]) -> Predicate {
     }
 }
 
+/// It succeeded, or is a daemon that is up.
+pub(crate) fn up(node: NodeNo) -> Tree {
+    Tree::Is(Predicate { or_daemon: true, ..is(node, &[Outcome::Succeeded]) })
+}
+
 /// The statement `NAME.WORD`.
 fn statement(node: NodeNo, word: &str) -> Option<Tree> {
     let failed = [Outcome::Failed, Outcome::UpstreamFailed, Outcome::Cancelled];

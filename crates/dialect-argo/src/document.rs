@@ -12,6 +12,13 @@ use crate::normal;
 /// Largest file of definitions, in bytes.
 pub const FILE_BYTES_MAX: usize = 16 << 20;
 
+/// Lists and mappings within each other.
+const DEPTH_MAX: usize = 128;
+/// Values of a file: a workflow of 100,000 tasks has a few million.
+const NODES_MAX: usize = 4_000_000;
+/// Values that aliases may repeat: what is written by hand repeats a few.
+const ALIASED_MAX: usize = 100_000;
+
 /// Something wrong in a file or an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
@@ -166,8 +173,19 @@ pub fn parse(text: &str) -> Result<Vec<Object>, Vec<Diagnostic>> {
             format!("the file is larger than {} MiB", FILE_BYTES_MAX >> 20),
         )]);
     }
+    let options = serde_saphyr::options! {
+        budget: serde_saphyr::budget! {
+            max_depth: DEPTH_MAX,
+            max_nodes: NODES_MAX,
+            max_total_scalar_bytes: FILE_BYTES_MAX,
+        },
+        alias_limits: serde_saphyr::alias_limits! {
+            max_total_replayed_events: ALIASED_MAX,
+            max_replay_stack_depth: 16,
+        },
+    };
     let documents: Vec<Option<Spanned<Raw>>> =
-        serde_saphyr::from_multiple(text).map_err(|error| {
+        serde_saphyr::from_multiple_with_options(text, options).map_err(|error| {
             let at = error.location().map(|l| (clamp(l.line()), clamp(l.column())));
             let message = error.without_snippet().to_string();
             let first = message.lines().next().unwrap_or("not YAML").to_owned();

@@ -13,6 +13,7 @@ use crate::compile::duration_ms;
 use crate::names::{
     attempt_name, has_retry, pod_name, template_json, template_spec, workflow_name,
 };
+use crate::repository::Repository;
 use crate::values::{Live, Values, config_value, enclosing_inputs};
 
 /// Where the dialect's tasks run, and with what.
@@ -24,8 +25,11 @@ pub struct ArgoSettings {
     pub artifacts: PathBuf,
     /// Folders that stand for volumes, shared by the tasks of a run.
     pub volumes: PathBuf,
-    /// What images stand for, by name without registry and tag; the host's commands otherwise.
+    /// What images stand for, by name with or without registry and tag; `*` is every other. The
+    /// host's commands otherwise.
     pub images: std::collections::BTreeMap<String, Image>,
+    /// Where images of container engines are unpacked.
+    pub unpacked: PathBuf,
     /// Whether tasks may get a private view of the file system (needs the right to mount).
     pub isolate: bool,
     /// What one task may put out as parameters and result, in bytes.
@@ -40,6 +44,20 @@ pub enum Image {
     Host,
     /// An unpacked root file system.
     Root(PathBuf),
+    /// What the container engine at this socket has by the image's name.
+    Engine(PathBuf),
+    /// Nothing: containers are not run, and succeed at once.
+    Nothing,
+}
+
+/// What an image stands for.
+pub(crate) fn image_of(images: &std::collections::BTreeMap<String, Image>, image: &str) -> Image {
+    let short = || {
+        let image = image.split('@').next().unwrap_or_default();
+        let last = image.rsplit('/').next().unwrap_or_default();
+        images.get(last.split(':').next().unwrap_or_default())
+    };
+    images.get(image).or_else(short).or_else(|| images.get("*")).cloned().unwrap_or(Image::Host)
 }
 
 /// What the runner gets on its standard input.
@@ -56,9 +74,14 @@ pub struct ExecSpec {
     pub variables: Vec<(String, String)>,
     pub mounts: Vec<Mount>,
     pub store: PathBuf,
-    /// Folder within the store for this node's artifacts.
+    /// Where artifacts lie whose keys say nothing else: an S3 location without a key; null: `store`.
+    #[serde(default)]
+    pub repository: Json,
+    /// Beginning of the keys of this node's artifacts.
     pub key: String,
     pub images: std::collections::BTreeMap<String, Image>,
+    #[serde(default)]
+    pub unpacked: PathBuf,
     pub isolate: bool,
     pub result: bool,
     /// Credentials by `kind/name/key`, for artifacts and HTTP headers.
@@ -140,19 +163,32 @@ pub(crate) fn launch(
         ("ARGO_INCLUDE_SCRIPT_OUTPUT".to_owned(), results.to_string()),
     ];
     let artifacts = task.inputs["artifacts"].as_object().cloned().unwrap_or_default();
+    let repository =
+        Repository::of(&workflow.source["spec"], &|name| facts.lookup("configmap", name))?
+            .of_template(&done);
+    let key = match &repository.key_format {
+        Some(format) => substitute(format, &values).map_err(|e| format!("key format: {e}"))?,
+        None => format!("{}/{run}/{pod}", facts.run().namespace),
+    };
     let exec = ExecSpec {
         node: name,
         body: body.to_owned(),
-        credentials: credentials(&done, &artifacts, facts, &mut secrets),
-        archive_logs: done["archiveLocation"]["archiveLogs"].as_bool().unwrap_or(false)
-            || workflow.source["spec"]["archiveLogs"].as_bool().unwrap_or(false),
+        credentials: credentials(&done, &artifacts, &repository.s3, facts, &mut secrets),
+        archive_logs: match &done["archiveLocation"]["archiveLogs"] {
+            Json::Bool(logs) => *logs,
+            _ => {
+                workflow.source["spec"]["archiveLogs"].as_bool().unwrap_or(repository.archive_logs)
+            }
+        },
         template: done,
         artifacts,
         variables,
         mounts,
         store: settings.artifacts.clone(),
-        key: format!("{}/{run}/{pod}", facts.run().namespace),
+        repository: repository.s3,
+        key,
         images: settings.images.clone(),
+        unpacked: settings.unpacked.clone(),
         isolate: settings.isolate,
         result: results,
     };
@@ -439,6 +475,7 @@ fn mounts(
 fn credentials(
     template: &Json,
     artifacts: &Map<String, Json>,
+    repository: &Json,
     facts: &dyn Facts,
     secrets: &mut Vec<String>,
 ) -> Map<String, Json> {
@@ -467,6 +504,8 @@ fn credentials(
     walk(&template["http"], facts, &mut out, secrets);
     walk(&template["inputs"]["artifacts"], facts, &mut out, secrets);
     walk(&template["outputs"]["artifacts"], facts, &mut out, secrets);
+    walk(&template["data"]["source"], facts, &mut out, secrets);
+    walk(repository, facts, &mut out, secrets);
     for artifact in artifacts.values() {
         walk(artifact, facts, &mut out, secrets);
     }

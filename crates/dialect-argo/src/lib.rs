@@ -11,12 +11,14 @@ mod decide;
 mod depends;
 mod document;
 pub mod exec;
-mod fields;
 mod launch;
 mod limits;
+mod lint;
+mod metrics;
 mod names;
 mod normal;
 mod outputs;
+mod repository;
 pub mod rest;
 mod retry;
 mod status;
@@ -52,7 +54,7 @@ impl Dialect for ArgoDialect {
     }
 
     fn decide(&self, question: &Question, facts: &dyn Facts) -> Decision {
-        decide::decide(question, facts)
+        decide::decide(question, facts, &self.settings)
     }
 
     fn launch(

@@ -39,10 +39,12 @@ pub(crate) fn object(kind: Kind, json: &mut Json) -> Result<()> {
         _ => {}
     }
     let Some(body) = json.get_mut("spec") else {
-        return Err(Diagnostic::new("spec", "is missing"));
+        return Err(Diagnostic::new("spec", "is missing")
+            .hint("what is to run stands under spec: entrypoint, templates"));
     };
     if !body.is_object() {
-        return Err(Diagnostic::new("spec", "must be a mapping"));
+        return Err(Diagnostic::new("spec", "must be a mapping")
+            .hint("of fields such as entrypoint and templates"));
     }
     if kind == Kind::CronWorkflow {
         if let Some(schedule) = take(body, "schedule")
@@ -101,7 +103,9 @@ fn each<'a>(
     let items: &mut [Json] = match json.get_mut(key) {
         None | Some(Json::Null) => &mut [],
         Some(Json::Array(items)) => items,
-        Some(_) => return Err(Diagnostic::new(path, "must be a list")),
+        Some(_) => {
+            return Err(Diagnostic::new(path, "must be a list").hint("begin each item with `- `"));
+        }
     };
     Ok(items.iter_mut().enumerate().map(move |(at, item)| (format!("{path}[{at}]"), item)))
 }
@@ -109,7 +113,7 @@ fn each<'a>(
 /// A workflow's spec.
 pub(crate) fn spec(json: &mut Json, path: &str) -> Result<()> {
     if !json.is_object() {
-        return Err(Diagnostic::new(path, "must be a mapping"));
+        return Err(Diagnostic::new(path, "must be a mapping").hint("of fields and values"));
     }
     if let Some(arguments) = json.get_mut("arguments") {
         values(arguments, &format!("{path}.arguments"))?;
@@ -131,7 +135,9 @@ pub(crate) fn spec(json: &mut Json, path: &str) -> Result<()> {
 fn values(json: &mut Json, path: &str) -> Result<()> {
     for (at, parameter) in each(json, "parameters", path)? {
         if !parameter.is_object() {
-            return Err(Diagnostic::new(at, "must be a mapping with a name"));
+            return Err(
+                Diagnostic::new(at, "must be a mapping with a name").hint("write `- name: ...`")
+            );
         }
         stringify_field(parameter, "value", &at)?;
         stringify_field(parameter, "default", &at)?;
@@ -146,7 +152,9 @@ fn values(json: &mut Json, path: &str) -> Result<()> {
     }
     for (at, artifact) in each(json, "artifacts", path)? {
         if !artifact.is_object() {
-            return Err(Diagnostic::new(at, "must be a mapping with a name"));
+            return Err(
+                Diagnostic::new(at, "must be a mapping with a name").hint("write `- name: ...`")
+            );
         }
     }
     Ok(())
@@ -200,7 +208,7 @@ fn container(json: &mut Json, path: &str) -> Result<()> {
 
 fn template(json: &mut Json, path: &str) -> Result<()> {
     if !json.is_object() {
-        return Err(Diagnostic::new(path, "must be a mapping"));
+        return Err(Diagnostic::new(path, "must be a mapping").hint("of fields and values"));
     }
     for side in ["inputs", "outputs"] {
         if let Some(side_json) = json.get_mut(side) {
@@ -259,7 +267,8 @@ fn template(json: &mut Json, path: &str) -> Result<()> {
 /// A step or a task.
 fn call(json: &mut Json, path: &str) -> Result<()> {
     if !json.is_object() {
-        return Err(Diagnostic::new(path, "must be a mapping with a name and a template"));
+        return Err(Diagnostic::new(path, "must be a mapping with a name and a template")
+            .hint("write `- name: ...`, and `template: ...` below it"));
     }
     if let Some(arguments) = json.get_mut("arguments") {
         values(arguments, &format!("{path}.arguments"))?;

@@ -375,6 +375,11 @@ pub(crate) fn enclosing_inputs(facts: &dyn Facts, scope: ScopeNo) -> Arc<Json> {
     if template_spec(facts.workflow(), row.template)["role"] == "group" {
         return enclosing_inputs(facts, owner.scope);
     }
+    if facts.run().extra["argo"]["parameters"].is_object()
+        && let Some(inputs) = crate::decide::inputs_again(facts, &owner)
+    {
+        return Arc::new(inputs);
+    }
     Arc::new(owner.inputs)
 }
 
@@ -389,9 +394,11 @@ pub(crate) fn parameters(facts: &dyn Facts) -> Vec<(String, String)> {
             all.push((name.to_owned(), value));
         }
     }
-    for (name, value) in facts.run().params.as_object().into_iter().flatten() {
-        if !all.iter().any(|(known, _)| known == name) {
-            all.push((name.clone(), scalar_text(value).unwrap_or_else(|| value.to_string())));
+    for name in facts.run().params.as_object().into_iter().flat_map(serde_json::Map::keys) {
+        if !all.iter().any(|(known, _)| known == name)
+            && let Some(value) = parameter(facts, name)
+        {
+            all.push((name.clone(), value));
         }
     }
     all
@@ -399,6 +406,10 @@ pub(crate) fn parameters(facts: &dyn Facts) -> Vec<(String, String)> {
 
 /// One parameter of the workflow.
 pub(crate) fn parameter(facts: &dyn Facts, name: &str) -> Option<String> {
+    // A retry may have brought another value.
+    if let Some(value) = facts.run().extra["argo"]["parameters"][name].as_str() {
+        return Some(value.to_owned());
+    }
     if let Some(value) = facts.run().params.get(name).filter(|v| !v.is_null()) {
         return Some(scalar_text(value).unwrap_or_else(|| value.to_string()));
     }
@@ -418,7 +429,16 @@ fn value_from(facts: &dyn Facts, declared: &Json) -> Option<String> {
 
 /// A value of a ConfigMap or Secret by `{name, key}`.
 pub(crate) fn config_value(facts: &dyn Facts, kind: &str, reference: &Json) -> Option<String> {
-    let map = facts.lookup(kind, reference["name"].as_str()?)?;
+    key_of(&|kind, name| facts.lookup(kind, name), kind, reference)
+}
+
+/// The same, of what a lookup by kind and name finds.
+pub(crate) fn key_of(
+    lookup: &dyn Fn(&str, &str) -> Option<Arc<Json>>,
+    kind: &str,
+    reference: &Json,
+) -> Option<String> {
+    let map = lookup(kind, reference["name"].as_str()?)?;
     let key = reference["key"].as_str()?;
     let data = map.get("data").filter(|d| d.is_object()).unwrap_or(&map);
     if let Some(text) = map.get("stringData").and_then(|d| d.get(key)).and_then(Json::as_str) {

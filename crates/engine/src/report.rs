@@ -203,7 +203,7 @@ impl Cx {
     }
 
     /// A daemon that runs counts as settled for its readers.
-    fn daemon_up(&mut self, run: &mut Run, no: u32) {
+    pub(crate) fn daemon_up(&mut self, run: &mut Run, no: u32) {
         let task = run.task(no);
         if !task.is_head()
             || task.has(flag::DAEMON_UP)
@@ -236,6 +236,8 @@ impl Cx {
         let state = &mut run.scopes[scope as usize];
         state.daemons = state.daemons.saturating_sub(1);
         state.unsettled += 1;
+        let owner = state.owner;
+        self.daemon_down(run, owner);
     }
 
     /// A body has ended by itself or was ended.

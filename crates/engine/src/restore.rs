@@ -12,6 +12,7 @@ use crate::engine::{Cx, Engine, TimerKey, Work};
 use crate::limits::LimitKey;
 use crate::memory::{NEVER, NONE, NodeState, Run, Scope, Task, UNKNOWN, flag};
 use crate::plan::Plan;
+use crate::verdict::is_daemon;
 
 impl Engine {
     /// Limits as the store has them.
@@ -181,6 +182,7 @@ fn rebuild(
         let up = matches!(run.task(no).state, TaskState::Running | TaskState::Cancelling);
         if run.task(no).is_head()
             && run.plan.node(template, node).daemon
+            && run.plan.leaf(run.task(no).template).is_some()
             && up
             && run.task(no).has(flag::CONFIRMED)
         {
@@ -201,11 +203,22 @@ fn rebuild(
             .ok_or_else(|| bad("an expansion of no node"))?;
         node.length = row.length;
     }
-    for scope in 0..run.scopes.len() as u32 {
+    // Inner scopes, which come later, first: a graph in which only daemons are left is one itself.
+    for scope in (0..run.scopes.len() as u32).rev() {
         if run.scope(scope).first == NONE && !run.scope(scope).nodes.is_empty() {
             return Err(bad("a scope without tasks"));
         }
         recount(&mut run, scope);
+        let (owner, state) = (run.scope(scope).owner, run.scope(scope));
+        if state.daemons > 0
+            && state.unsettled == 0
+            && owner != NONE
+            && is_daemon(&run, owner)
+            && run.task(owner).child == scope
+            && run.task(owner).state == TaskState::Running
+        {
+            run.task_mut(owner).set(flag::DAEMON_UP);
+        }
     }
     if run.plan.workflow.open
         && let Some(factory) = machines.get(&run.row.dialect)

@@ -33,12 +33,13 @@ impl Cx {
             return;
         }
         if state.daemons > 0 {
-            let (first, count) = (state.first, state.nodes.len() as u32);
-            for no in first..first + count {
-                if run.task(no).has(flag::DAEMON_UP) && run.task(no).state == TaskState::Running {
-                    self.kill(run, no, Cause::None);
-                    run.task_mut(no).kill = Some(Cause::Hand);
-                }
+            let owner = state.owner;
+            let holds = state.stopping.is_none() && is_daemon(run, owner);
+            if holds && verdict(run, scope).0 == Outcome::Succeeded {
+                // Only daemons are left in it: it is up like one, and ends with the scope around it.
+                self.daemon_up(run, owner);
+            } else {
+                self.end_daemons(run, scope);
             }
             return;
         }
@@ -51,6 +52,24 @@ impl Cx {
             return;
         }
         self.end_scope(run, scope, outcome, cause, message);
+    }
+
+    /// Ends the daemons of a scope, and those of graphs in it that are up like one.
+    fn end_daemons(&mut self, run: &mut Run, scope: u32) {
+        let (first, count) = (run.scope(scope).first, run.scope(scope).nodes.len() as u32);
+        for no in first..first + count {
+            let task = run.task(no);
+            if !task.has(flag::DAEMON_UP) || task.state != TaskState::Running {
+                continue;
+            }
+            if run.plan.leaf(task.template).is_none() {
+                let child = task.child;
+                self.end_daemons(run, child);
+            } else {
+                self.kill(run, no, Cause::None);
+                run.task_mut(no).kill = Some(Cause::Hand);
+            }
+        }
     }
 
     /// A scope ends, and with it the attempt of its owner.
@@ -148,6 +167,12 @@ impl Cx {
     }
 }
 
+/// Whether a task that owns a scope may be up while only daemons run in it.
+pub(crate) fn is_daemon(run: &Run, owner: u32) -> bool {
+    let task = run.task(owner);
+    owner != 0 && task.is_head() && run.node_of(task).is_some_and(|node| node.daemon)
+}
+
 /// How a scope ends: by the outcomes of its verdict set.
 pub(crate) fn verdict(run: &Run, scope: u32) -> (Outcome, Cause, Option<String>) {
     let state = run.scope(scope);
@@ -162,6 +187,7 @@ pub(crate) fn verdict(run: &Run, scope: u32) -> (Outcome, Cause, Option<String>)
         let head = run.task(state.first + node);
         let mut outcome = match &inherited {
             Some(all) => all[node as usize],
+            None if head.has(flag::DAEMON_UP) => Outcome::Succeeded,
             None => head.state.outcome().unwrap_or(Outcome::Failed),
         };
         if graph.nodes[node as usize].continue_on.contains(&outcome) {
@@ -226,7 +252,10 @@ fn inherited_outcomes(run: &Run, scope: u32) -> Vec<Outcome> {
     let mut outcomes = vec![Outcome::Succeeded; state.nodes.len()];
     for &node in &plan.order {
         let head = run.task(state.first + node);
-        let own = head.state.outcome().unwrap_or(Outcome::Failed);
+        let own = match head.state.outcome() {
+            None if head.has(flag::DAEMON_UP) => Outcome::Succeeded,
+            own => own.unwrap_or(Outcome::Failed),
+        };
         let continues = graph.is_some_and(|g| g.nodes[node as usize].continue_on.contains(&own));
         outcomes[node as usize] = if own == Outcome::Skipped && head.cause == Cause::Gate {
             let ups = &plan.logical[node as usize];

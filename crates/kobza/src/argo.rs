@@ -31,6 +31,7 @@ pub(crate) fn dialect(exe: String, data: &Path, images: BTreeMap<String, Image>)
         program: exe,
         artifacts: artifacts(data),
         volumes: data.join("argo/volumes"),
+        unpacked: data.join("argo/images"),
         images,
         isolate: true,
         output_bytes: None,
@@ -42,15 +43,31 @@ fn artifacts(data: &Path) -> PathBuf {
     data.join("argo/artifacts")
 }
 
-/// What images stand for, as `NAME=FOLDER` or `NAME=host`.
+/// Where container engines listen: what the environment says, else the usual places.
+fn engine_socket() -> PathBuf {
+    let told = std::env::var("DOCKER_HOST").ok();
+    if let Some(path) = told.as_deref().and_then(|host| host.strip_prefix("unix://")) {
+        return path.into();
+    }
+    let usual = ["/var/run/docker.sock", "/run/podman/podman.sock"].map(PathBuf::from);
+    usual.iter().find(|path| path.exists()).unwrap_or(&usual[0]).clone()
+}
+
+/// What images stand for, as `NAME=` and a folder, `host`, `engine`, `engine:SOCKET` or `nothing`.
 pub(crate) fn images(given: &[String]) -> Result<BTreeMap<String, Image>, Failure> {
     let mut images = BTreeMap::new();
     for text in given {
         let (name, stands_for) = text.split_once('=').ok_or_else(|| {
-            Failure::hint(format!("argo.images: {text:?} has no `=`"), "NAME=FOLDER or NAME=host")
+            Failure::hint(
+                format!("argo.images: {text:?} has no `=`"),
+                "NAME=FOLDER, NAME=host, NAME=engine or NAME=nothing",
+            )
         })?;
         let image = match stands_for.trim() {
             "host" => Image::Host,
+            "nothing" => Image::Nothing,
+            "engine" => Image::Engine(engine_socket()),
+            word if word.starts_with("engine:") => Image::Engine(word["engine:".len()..].into()),
             folder => {
                 let named = |e| Failure::new(format!("argo.images: {folder}: {e}"));
                 Image::Root(std::fs::canonicalize(folder).map_err(named)?)
@@ -91,6 +108,12 @@ pub(crate) fn state(host: &Host, data: &Path) -> ArgoState {
         views: host.store.clone(),
         logs: host.logs.clone(),
         artifacts: artifacts(data),
+        lookup: {
+            let (vault, store) = (host.vault.clone(), host.store.clone());
+            Arc::new(move |kind, namespace, name| {
+                vault.lookup(store.as_ref(), kind, namespace, name)
+            })
+        },
         check_token: None,
         schedules: None,
         seal: Some(sealing(host.vault.clone())),

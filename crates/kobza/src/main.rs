@@ -38,7 +38,24 @@ use cli::{Cli, Command, Exec};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// Whether this is what each task of an Argo workflow starts: it must not wait for the command line
+/// to be put together.
+fn is_argo_task() -> bool {
+    let mut words = std::env::args_os().skip(1);
+    words.next().is_some_and(|word| word == "exec")
+        && words.next().is_some_and(|word| word == "argo")
+        && words.next().is_none()
+}
+
+fn argo_task() -> ExitCode {
+    let code = kobza_dialect_argo::exec::argo_exec_main();
+    ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX))
+}
+
 fn main() -> ExitCode {
+    if is_argo_task() {
+        return argo_task();
+    }
     let cli = Cli::parse();
     match cli.command {
         Command::Shim { args } => {
@@ -48,10 +65,7 @@ fn main() -> ExitCode {
         Command::ExecHttp => kobza_executor_process::exec_http_main(),
         Command::Exec { what: Exec::Sql } => kobza_executor_process::exec_sql_main(),
         Command::Exec { what: Exec::Http } => kobza_executor_process::exec_http_main(),
-        Command::Exec { what: Exec::Argo } => {
-            let code = kobza_dialect_argo::exec::argo_exec_main();
-            ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX))
-        }
+        Command::Exec { what: Exec::Argo } => argo_task(),
         Command::Exec { what: Exec::Artifact { way, folder, digest } } => {
             failure::exit(artifacts::carry(way, &folder, &digest))
         }

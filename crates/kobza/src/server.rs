@@ -138,6 +138,7 @@ pub(crate) fn server(args: ServerArgs) -> Result<(), Failure> {
     }
     let argo = crate::argo::state(&host, data);
     argo.start_upkeep()?;
+    argo.start_metrics()?;
     let airflow = Airflow::of(&settings, &host)?;
     let parser = airflow.as_ref().map(|airflow| airflow.parser.clone());
     let custom: Option<Arc<dyn CustomTimetables>> = parser.clone().map(|parser| parser as _);

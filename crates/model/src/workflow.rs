@@ -118,7 +118,8 @@ pub struct Node {
     /// A failure of this node counts as a success for its scope's verdict (not for gates).
     #[serde(default)]
     pub continue_on: Vec<Outcome>,
-    /// A daemon is settled for its readers as soon as it runs, and is stopped with its scope.
+    /// A daemon is settled for its readers as soon as it runs (a graph: as soon as only daemons run
+    /// in it), and is stopped with its scope.
     #[serde(default)]
     pub daemon: bool,
     /// Not counted by the verdict `ignore` set: e.g. teardowns whose failure does not fail the run.

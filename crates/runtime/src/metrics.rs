@@ -1,6 +1,7 @@
 //! Figures of the loop, as Prometheus wants them.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -37,6 +38,20 @@ pub struct Metrics {
     /// Wall time minus engine time at the last turn, in microseconds: shows timers as wall times.
     pub clock_offset: AtomicI64,
     registry: Registry,
+    more: More,
+}
+
+/// Writes further series into the text.
+type Writer = Box<dyn Fn(&mut String) + Send + Sync>;
+
+/// Who else has series to show.
+#[derive(Default)]
+struct More(Mutex<Vec<Writer>>);
+
+impl std::fmt::Debug for More {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("More")
+    }
 }
 
 fn phase_histogram() -> Histogram {
@@ -80,6 +95,7 @@ impl Default for Metrics {
             last_turn: AtomicU64::new(0),
             clock_offset: AtomicI64::new(0),
             registry,
+            more: More::default(),
         }
     }
 }
@@ -95,6 +111,20 @@ impl Metrics {
         let mut text = String::new();
         // Writing into a String cannot fail.
         let _infallible = prometheus_client::encoding::text::encode(&mut text, &self.registry);
+        let end = "# EOF\n";
+        if text.ends_with(end) {
+            text.truncate(text.len() - end.len());
+        }
+        for writer in self.more.0.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            writer(&mut text);
+        }
+        text.push_str(end);
         text
+    }
+
+    /// Adds series of somebody else's to the text: `write` appends families in OpenMetrics.
+    pub fn add(&self, write: impl Fn(&mut String) + Send + Sync + 'static) {
+        let mut more = self.more.0.lock().unwrap_or_else(PoisonError::into_inner);
+        more.push(Box::new(write));
     }
 }

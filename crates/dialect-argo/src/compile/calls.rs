@@ -18,6 +18,7 @@ impl Compiler<'_> {
         for mutex in sync["mutexes"].as_array().into_iter().flatten() {
             let name = mutex["name"].as_str().ok_or_else(|| {
                 Diagnostic::new(format!("{path}.synchronization.mutexes"), "needs a name")
+                    .hint("mutexes of one name exclude each other")
             })?;
             limits.push(use_of(format!("{}/Mutex/{}", namespace(mutex), self.constant(name))));
         }
@@ -34,7 +35,8 @@ impl Compiler<'_> {
                 return Err(Diagnostic::new(
                     format!("{path}.synchronization.semaphores"),
                     "needs configMapKeyRef.name and .key, or database.key",
-                ));
+                )
+                .hint("say where its size is: a ConfigMap's key, or a limit of this server's"));
             }
         }
         Ok(limits)
@@ -72,7 +74,8 @@ impl Compiler<'_> {
             return Err(Diagnostic::new(
                 path,
                 format!("only one of {} may be used", loops.join(", ")),
-            ));
+            )
+            .hint("loop over one of them, and call a template that loops over the other"));
         }
         if !loops.is_empty() {
             node.expansion = Some(Expansion {
@@ -96,7 +99,13 @@ impl Compiler<'_> {
         node.limits = self.limits(&template["synchronization"], &template_path)?;
         node.attempt_timeout_ms = self.duration(&template, "activeDeadlineSeconds");
         node.timeout_ms = self.duration(&template, "timeout");
-        node.daemon = template["daemon"].as_bool().unwrap_or(false);
+        node.daemon = template["daemon"].as_bool().unwrap_or(false)
+            && template.get("steps").is_none()
+            && template.get("dag").is_none();
+        if node.daemon && !loops.is_empty() {
+            return Err(Diagnostic::new(path, "a daemon cannot be looped over")
+                .hint("call the daemon's template once for each, by steps or tasks of their own"));
+        }
         let on = &call["continueOn"];
         if on["failed"].as_bool().unwrap_or(false) || on["error"].as_bool().unwrap_or(false) {
             node.continue_on = vec![Outcome::Failed, Outcome::UpstreamFailed];
@@ -146,7 +155,8 @@ pub(super) fn require_expression(hook: &Json, path: &str) -> Result<()> {
 pub(super) fn step_name(step: &Json, path: &str) -> Result<String> {
     let name = step["name"].as_str().unwrap_or_default();
     if name.is_empty() {
-        return Err(Diagnostic::new(path, "name is required"));
+        return Err(Diagnostic::new(path, "name is required")
+            .hint("each step and task has a name, by which others refer to it"));
     }
     let good = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
     if !good || name.len() > 128 {

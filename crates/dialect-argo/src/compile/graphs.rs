@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use kobza_model::{
-    Edge, Gate, Graph, Json, NodeNo, Template, TemplateBody, TemplateNo, Verdict, VerdictSet,
+    Edge, Gate, Graph, Json, Node, NodeNo, Template, TemplateBody, TemplateNo, Verdict, VerdictSet,
 };
 use serde_json::json;
 
@@ -37,12 +37,16 @@ impl Compiler<'_> {
                     return Err(Diagnostic::new(
                         format!("{at}.{name}"),
                         "name is not unique".to_owned(),
-                    ));
+                    )
+                    .hint("steps of all groups of a template have different names"));
                 }
                 let mut node = self.call(step, scope, &format!("{at}.{name}"), nesting)?;
                 node.gate = Gate::always();
                 members.push(node);
             }
+            // A group is up like a daemon of its own once only daemons are left in it: they live on
+            // until the template ends.
+            let daemon = members.iter().any(|member| member.daemon);
             let graph = Graph {
                 nodes: members,
                 verdict: Verdict { set: VerdictSet::All, fail_fast, ..Verdict::default() },
@@ -56,11 +60,15 @@ impl Compiler<'_> {
                 body: TemplateBody::Graph(graph),
             });
             let mut node = plain_node(format!("[{number}]"), call);
+            node.daemon = daemon;
             if number > 0 {
                 let previous = NodeNo(u32::try_from(number - 1).unwrap_or(u32::MAX));
                 node.edges = vec![Edge::on(previous)];
+                node.gate = match nodes.last().is_some_and(|group: &Node| group.daemon) {
+                    true => Gate::Logical(depends::up(previous)),
+                    false => Gate::all_succeeded(),
+                };
             }
-            node.gate = if number > 0 { Gate::all_succeeded() } else { Gate::always() };
             node.arguments = json!({ "group": number });
             nodes.push(node);
         }
@@ -86,7 +94,8 @@ impl Compiler<'_> {
         for (place, task) in all.iter().enumerate() {
             let name = step_name(task, &format!("{path}.tasks[{place}]"))?;
             if places.insert(name.clone(), place).is_some() {
-                return Err(Diagnostic::new(format!("{path}.tasks.{name}"), "name is not unique"));
+                return Err(Diagnostic::new(format!("{path}.tasks.{name}"), "name is not unique")
+                    .hint("tasks of a template have different names"));
             }
         }
         let find = |name: &str| {
@@ -113,7 +122,8 @@ impl Compiler<'_> {
                     return Err(Diagnostic::new(
                         at,
                         "cannot use both 'depends' and 'dependencies' in the same DAG task",
-                    ));
+                    )
+                    .hint("`dependencies: [A, B]` is `depends: A && B`"));
                 }
                 Some(text) => Some(depends::parse(text, &find)),
                 None if dependencies.is_empty() => None,
@@ -121,8 +131,23 @@ impl Compiler<'_> {
             };
             gates.push(match tree {
                 None => Gate::always(),
-                Some(tree) => Gate::Logical(tree.map_err(|error| Diagnostic::new(at, error))?),
+                Some(tree) => Gate::Logical(tree.map_err(|error| {
+                    Diagnostic::new(at, error).hint(
+                        "name tasks of this template, as in `A.Succeeded && (B || !C.Failed)`",
+                    )
+                })?),
             });
+        }
+        if let Some(circle) = circle(&gates) {
+            let names: Vec<&str> = circle
+                .iter()
+                .map(|place| all[*place]["name"].as_str().unwrap_or_default())
+                .collect();
+            return Err(Diagnostic::new(
+                format!("{path}.tasks.{}", names[0]),
+                format!("dependency cycle detected: {}", names.join("->")),
+            )
+            .hint("one of them must not wait for the other"));
         }
         let (keep, targets) = self.targets(template, &all, &places, &gates, path)?;
         // Tasks that no target needs do not run; numbers are those of what is left.
@@ -196,6 +221,7 @@ impl Compiler<'_> {
                         format!("{path}.targets"),
                         format!("target '{name}' is not defined"),
                     )
+                    .hint("targets are names of tasks, with spaces in between")
                 })?);
             }
             let mut needed = vec![false; all.len()];
@@ -224,6 +250,50 @@ fn has_outputs(template: &Json) -> bool {
     ["parameters", "artifacts"]
         .iter()
         .any(|side| template["outputs"][side].as_array().is_some_and(|items| !items.is_empty()))
+}
+
+/// Tasks that wait for each other in a circle, the first again at the end.
+fn circle(gates: &[Gate]) -> Option<Vec<usize>> {
+    let upstream: Vec<Vec<usize>> = gates
+        .iter()
+        .map(|gate| {
+            let mut named = Vec::new();
+            if let Gate::Logical(tree) = gate {
+                named_nodes(tree, &mut named);
+            }
+            named.iter().map(|node| node.index()).collect()
+        })
+        .collect();
+    // 0: not seen; 1: on the way; 2: no circle through it.
+    let mut marks = vec![0u8; gates.len()];
+    for start in 0..gates.len() {
+        let mut way: Vec<(usize, usize)> =
+            if marks[start] == 0 { vec![(start, 0)] } else { continue };
+        marks[start] = 1;
+        while let Some((place, next)) = way.last_mut() {
+            let Some(&up) = upstream[*place].get(*next) else {
+                marks[*place] = 2;
+                way.pop();
+                continue;
+            };
+            *next += 1;
+            match marks[up] {
+                0 => {
+                    marks[up] = 1;
+                    way.push((up, 0));
+                }
+                1 => {
+                    let from = way.iter().position(|(place, _)| *place == up).unwrap_or(0);
+                    let mut found: Vec<usize> =
+                        way[from..].iter().map(|(place, _)| *place).collect();
+                    found.push(up);
+                    return Some(found);
+                }
+                _ => {}
+            }
+        }
+    }
+    None
 }
 
 fn named_nodes(tree: &kobza_model::Tree, out: &mut Vec<NodeNo>) {

@@ -88,6 +88,7 @@ pub fn effective_spec(object: &Object, library: &dyn Library) -> Result<Json> {
                 if cluster { "cluster workflow template" } else { "workflow template" }
             ),
         )
+        .hint("create it first; one of the cluster needs clusterScope: true")
     })?;
     let mut over = own.clone();
     let mut merged = found["spec"].clone();
@@ -147,7 +148,10 @@ pub fn compile(
         .as_str()
         .or_else(|| metadata["generateName"].as_str().map(|n| n.trim_end_matches('-')))
         .filter(|n| !n.is_empty())
-        .ok_or_else(|| Diagnostic::new("metadata.name", "or generateName is required"))?
+        .ok_or_else(|| {
+            Diagnostic::new("metadata.name", "or generateName is required")
+                .hint("generateName makes a new name for each")
+        })?
         .to_owned();
     let scope = match (&spec["workflowTemplateRef"], object.kind) {
         (Json::Object(_), _) => {
@@ -178,6 +182,7 @@ pub fn compile(
         Some(text) => {
             let seconds: i64 = text.parse().map_err(|_| {
                 Diagnostic::new("spec.activeDeadlineSeconds", "must be a number of seconds")
+                    .hint("such as 3600; a template's timeout takes units, such as 1h")
             })?;
             Some(u64::try_from(seconds.max(0)).unwrap_or(0).saturating_mul(1000))
         }
@@ -212,7 +217,7 @@ pub fn lint(
     if matches!(object.kind, Kind::WorkflowEventBinding | Kind::ConfigMap | Kind::Secret) {
         return Ok(());
     }
-    crate::fields::check(object)?;
+    crate::lint::check(object)?;
     let spec = effective_spec(object, library)?;
     let template = matches!(object.kind, Kind::WorkflowTemplate | Kind::ClusterWorkflowTemplate);
     if template && spec["entrypoint"].as_str().is_none() {
@@ -280,10 +285,11 @@ const NESTING_MAX: u32 = 200;
 
 impl Compiler<'_> {
     fn workflow(&mut self, name: &str, scope: &Scope) -> Result<Workflow> {
-        let entrypoint = self.spec["entrypoint"]
-            .as_str()
-            .filter(|e| !e.is_empty())
-            .ok_or_else(|| Diagnostic::new("spec.entrypoint", "is required"))?;
+        let entrypoint =
+            self.spec["entrypoint"].as_str().filter(|e| !e.is_empty()).ok_or_else(|| {
+                Diagnostic::new("spec.entrypoint", "is required")
+                    .hint("the name of the template to begin with")
+            })?;
         let placeholder = Graph {
             nodes: Vec::new(),
             verdict: Verdict::default(),
@@ -363,7 +369,9 @@ impl Compiler<'_> {
             Some(Json::String(text)) => self.constant(text).parse().ok(),
             Some(other) => other.as_i64(),
         };
-        let number = number.ok_or_else(|| Diagnostic::new(path, "must be a number"))?;
+        let number = number.ok_or_else(|| {
+            Diagnostic::new(path, "must be a number").hint("how many may run at once")
+        })?;
         Ok(u32::try_from(number).ok().filter(|n| *n > 0))
     }
 
@@ -394,7 +402,8 @@ impl Compiler<'_> {
             None => (call["template"].as_str().unwrap_or_default().to_owned(), scope.clone()),
         };
         if name.is_empty() {
-            return Err(Diagnostic::new(path, "must specify a template, a templateRef or inline"));
+            return Err(Diagnostic::new(path, "must specify a template, a templateRef or inline")
+                .hint("template names one of this object, templateRef one of another"));
         }
         if !self.specs.contains_key(&scope) {
             let found = if scope.kind == "cluster" {
@@ -407,6 +416,7 @@ impl Compiler<'_> {
                     path,
                     format!("templateRef {:?}: workflow template not found", scope.name),
                 )
+                .hint("create it first; one of the cluster needs clusterScope: true")
             })?;
             self.specs.insert(scope.clone(), Arc::new(found["spec"].clone()));
         }
@@ -450,7 +460,8 @@ impl Compiler<'_> {
         nesting: u32,
     ) -> Result<TemplateNo> {
         if nesting > NESTING_MAX {
-            return Err(Diagnostic::new(path, "templates are nested too deeply"));
+            return Err(Diagnostic::new(path, "templates are nested too deeply")
+                .hint(format!("at most {NESTING_MAX} templates call each other in a row")));
         }
         let name = match written.get("$inline") {
             Some(number) => format!("$inline-{number}"),
@@ -476,7 +487,8 @@ impl Compiler<'_> {
                 return Err(Diagnostic::new(
                     path,
                     format!("multiple template types specified: {}", bodies.join(", ")),
-                ));
+                )
+                .hint("make a template of each"));
             }
         };
         // Its place is taken before its children are compiled: templates may call themselves.

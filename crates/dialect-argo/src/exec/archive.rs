@@ -241,6 +241,52 @@ fn unpack_tar(from: impl Read, folder: &Path, limits: Limits) -> Result<(), Arch
     Ok(())
 }
 
+/// Unpacks the files of an image: links lead where they want, since only what runs in a view of its
+/// own follows them; devices are left out.
+pub(super) fn unpack_image(from: impl Read, folder: &Path) -> Result<(), ArchiveError> {
+    let inside = |name: &Path| -> Result<PathBuf, ArchiveError> {
+        super::view::within(folder, name)
+            .map_err(|_| ArchiveError::Escapes(name.to_string_lossy().into_owned()))
+    };
+    let mut archive = tar::Archive::new(from);
+    let (mut left, mut entries) = (LIMITS.bytes, 0);
+    for entry in archive.entries()? {
+        let mut entry = entry?;
+        entries += 1;
+        if entries > LIMITS.entries {
+            return Err(ArchiveError::TooMany(LIMITS.entries));
+        }
+        let name = Path::new("/").join(entry.path()?);
+        let link = entry.link_name()?.map(std::borrow::Cow::into_owned).unwrap_or_default();
+        let parent = inside(name.parent().unwrap_or(Path::new("/")))?;
+        let Some(file) = name.file_name() else { continue };
+        fs::create_dir_all(&parent)?;
+        let target = parent.join(file);
+        let mode = entry.header().mode().unwrap_or(0o755) & 0o777;
+        match entry.header().entry_type() {
+            tar::EntryType::Directory => {
+                fs::create_dir_all(&target)?;
+                fs::set_permissions(&target, fs::Permissions::from_mode(mode | 0o700))?;
+            }
+            tar::EntryType::Regular | tar::EntryType::Continuous | tar::EntryType::GNUSparse => {
+                let mut file = create(&target, mode)?;
+                copy(&mut entry, &mut file, &mut left, LIMITS.bytes)?;
+                fs::set_permissions(&target, fs::Permissions::from_mode(mode))?;
+            }
+            tar::EntryType::Symlink => {
+                let _replaced = fs::remove_file(&target);
+                std::os::unix::fs::symlink(link, target)?;
+            }
+            tar::EntryType::Link => {
+                let _replaced = fs::remove_file(&target);
+                fs::hard_link(inside(&Path::new("/").join(link))?, target)?;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// Whether a relative link at this place ends inside of the folder.
 fn stays_inside(at: &Path, to: &Path) -> bool {
     let mut depth =
@@ -351,6 +397,24 @@ mod tests {
         let through = [("dir", Symlink, "other"), ("dir/x", Regular, "y")];
         let folder = try_tar(&through, LIMITS).expect("links come last");
         assert!(!folder.join("other/x").exists());
+    }
+
+    #[test]
+    fn images_keep_their_links_and_stay_inside() {
+        use tar::EntryType::{Char, Link, Regular, Symlink};
+        let folder = tempfile::tempdir().expect("a folder");
+        let tar = tar_with(&[
+            ("usr/bin/sh", Regular, "shell"),
+            ("bin", Symlink, "/usr/bin"),
+            ("bin/bash", Link, "usr/bin/sh"),
+            ("../../evil", Regular, "x"),
+            ("dev/null", Char, ""),
+        ]);
+        unpack_image(tar.as_slice(), folder.path()).expect("unpacked");
+        let read = |name: &str| fs::read_to_string(folder.path().join(name)).expect(name);
+        assert_eq!(read("usr/bin/bash"), "shell");
+        assert_eq!(read("evil"), "x", "above the root is the root");
+        assert!(!folder.path().join("dev/null").exists());
     }
 
     #[test]

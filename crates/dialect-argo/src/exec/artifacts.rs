@@ -1,22 +1,22 @@
 //! Artifacts in and out.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use kobza_expr::argo_expr::{Env, Program, Value};
 use kobza_model::Json;
 use serde_json::{Map, json};
 
 use super::archive::{self, LIMITS, Packed};
+use super::places::{Place, Places, move_to, size};
 use super::view::{View, within};
-use super::{EXIT_RUNNER, Report, stored};
+use super::{EXIT_RUNNER, Report, web};
 use crate::launch::ExecSpec;
+use crate::repository::has_place;
 
 /// Why an artifact could not be had.
-enum Missing {
+pub(super) enum Missing {
     /// It is not there: an optional one is then left out.
     Absent(String),
     Failed(String),
@@ -66,7 +66,7 @@ fn place(
         .scratch(declared["name"].as_str().unwrap_or("artifact").replace('/', "_").as_str())
         .map_err(Missing::Failed)?;
     if artifact["git"].is_object() {
-        return git(spec, &artifact["git"], &target);
+        return web::git(spec, &artifact["git"], &target);
     }
     let fetched = fetch(spec, artifact, &scratch)?;
     let sub_path = artifact["subPath"].as_str().or(declared["subPath"].as_str()).unwrap_or("");
@@ -118,37 +118,6 @@ fn set_mode(path: &Path, mode: u32, recurse: bool) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Moves, or copies across file systems. What was at the target goes.
-fn move_to(source: &Path, target: &Path) -> std::io::Result<()> {
-    if let Ok(meta) = fs::symlink_metadata(target) {
-        if meta.is_dir() {
-            fs::remove_dir_all(target)?;
-        } else {
-            fs::remove_file(target)?;
-        }
-    }
-    if fs::rename(source, target).is_ok() {
-        return Ok(());
-    }
-    copy_tree(source, target)
-}
-
-fn copy_tree(source: &Path, target: &Path) -> std::io::Result<()> {
-    let meta = fs::symlink_metadata(source)?;
-    if meta.file_type().is_symlink() {
-        return std::os::unix::fs::symlink(fs::read_link(source)?, target);
-    }
-    if meta.is_dir() {
-        fs::create_dir_all(target)?;
-        for entry in fs::read_dir(source)? {
-            let entry = entry?;
-            copy_tree(&entry.path(), &target.join(entry.file_name()))?;
-        }
-        return fs::set_permissions(target, meta.permissions());
-    }
-    fs::copy(source, target).map(|_| ())
-}
-
 /// The file or folder of an artifact, in the task's scratch folder.
 fn fetch(spec: &ExecSpec, artifact: &Json, scratch: &Path) -> Result<PathBuf, Missing> {
     let file = scratch.join("fetched");
@@ -157,19 +126,14 @@ fn fetch(spec: &ExecSpec, artifact: &Json, scratch: &Path) -> Result<PathBuf, Mi
         return Ok(file);
     }
     if artifact["http"].is_object() {
-        download(spec, &artifact["http"], &file)?;
+        web::download(spec, &artifact["http"], &file)?;
         return Ok(file);
     }
-    let s3 = &artifact["s3"];
-    if let Some(key) = s3["key"].as_str() {
-        if s3["endpoint"].as_str().is_some_and(|e| !e.is_empty()) {
-            let what = "S3 servers other than the default repository are not reached from here";
-            return Err(Missing::Absent(what.to_owned()));
-        }
-        let stored = within(&spec.store, &Path::new("/").join(key)).map_err(Missing::Failed)?;
-        let kept = scratch.join("stored");
-        copy_tree(&stored, &kept)?;
-        return Ok(kept);
+    if let Some(key) = artifact["s3"]["key"].as_str() {
+        // A store that nobody has the keys of is as good as one without the file.
+        let place = places(spec, &secrets(spec), &artifact["s3"]).map_err(Missing::Absent)?;
+        let found = place.fetch(key, scratch).map_err(Missing::Failed)?;
+        return found.ok_or_else(|| Missing::Absent(format!("there is no {key}")));
     }
     let kind = crate::arguments::LOCATIONS.iter().find(|k| artifact.get(**k).is_some());
     Err(Missing::Absent(match kind {
@@ -178,87 +142,19 @@ fn fetch(spec: &ExecSpec, artifact: &Json, scratch: &Path) -> Result<PathBuf, Mi
     }))
 }
 
-fn secret(spec: &ExecSpec, reference: &Json) -> Option<String> {
+type Secrets<'a> = Box<dyn Fn(&Json) -> Option<String> + 'a>;
+
+fn secrets(spec: &ExecSpec) -> Secrets<'_> {
+    Box::new(|reference| secret(spec, reference))
+}
+
+pub(super) fn secret(spec: &ExecSpec, reference: &Json) -> Option<String> {
     let key = format!("{}/{}", reference["name"].as_str()?, reference["key"].as_str()?);
     spec.credentials.get(&key)?.as_str().map(str::to_owned)
 }
 
-fn download(spec: &ExecSpec, http: &Json, file: &Path) -> Result<(), Missing> {
-    let url = http["url"].as_str().unwrap_or_default();
-    let mut request = super::http::agent(None, false).get(url);
-    for header in http["headers"].as_array().into_iter().flatten() {
-        if let (Some(name), Some(value)) = (header["name"].as_str(), header["value"].as_str()) {
-            request = request.header(name, value);
-        }
-    }
-    let basic = &http["auth"]["basicAuth"];
-    if let (Some(user), Some(password)) =
-        (secret(spec, &basic["usernameSecret"]), secret(spec, &basic["passwordSecret"]))
-    {
-        use base64::Engine as _;
-        let text = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
-        request = request.header("Authorization", format!("Basic {text}"));
-    }
-    let answer = request.call().map_err(|error| match error {
-        // A server that is not there is as good as one without the file: the file is not there.
-        ureq::Error::StatusCode(404)
-        | ureq::Error::HostNotFound
-        | ureq::Error::ConnectionFailed => Missing::Absent(format!("{url}: {error}")),
-        ureq::Error::Io(_) => Missing::Absent(format!("{url}: {error}")),
-        error => Missing::Failed(format!("{url}: {error}")),
-    })?;
-    let mut body = answer.into_body().into_reader().take(LIMITS.bytes + 1);
-    let mut out = fs::File::create(file)?;
-    let copied = std::io::copy(&mut body, &mut out)?;
-    if copied > LIMITS.bytes {
-        return Err(Missing::Failed(format!("{url}: it is too large")));
-    }
-    Ok(out.flush()?)
-}
-
-fn git(spec: &ExecSpec, git: &Json, target: &Path) -> Result<(), Missing> {
-    let repo = git["repo"].as_str().unwrap_or_default();
-    let revision = git["revision"].as_str().unwrap_or_default();
-    // Options and exotic transports must not come in through a repository's name.
-    let plain = ["https://", "http://", "git://", "ssh://", "file://", "git@"];
-    if !plain.iter().any(|p| repo.starts_with(p)) || revision.starts_with('-') {
-        return Err(Missing::Failed(format!("git repository {repo:?} is refused")));
-    }
-    let run = |arguments: &[&str]| -> Result<(), Missing> {
-        let mut command = Command::new("git");
-        command.args(arguments).env("GIT_TERMINAL_PROMPT", "0");
-        if let (Some(user), Some(password)) =
-            (secret(spec, &git["usernameSecret"]), secret(spec, &git["passwordSecret"]))
-        {
-            // By environment, so that they are in no list of processes.
-            let helper = "!f() { echo \"username=$KOBZA_GIT_USER\"; echo \"password=$KOBZA_GIT_PASSWORD\"; }; f";
-            command
-                .env("GIT_CONFIG_COUNT", "1")
-                .env("GIT_CONFIG_KEY_0", "credential.helper")
-                .env("GIT_CONFIG_VALUE_0", helper)
-                .env("KOBZA_GIT_USER", user)
-                .env("KOBZA_GIT_PASSWORD", password);
-        }
-        let status = command.status().map_err(|e| Missing::Failed(format!("git: {e}")))?;
-        if status.success() {
-            Ok(())
-        } else {
-            Err(Missing::Failed(format!("git {}: {status}", arguments[0])))
-        }
-    };
-    let folder = target.to_string_lossy();
-    let depth = git["depth"].as_u64().map(|d| format!("--depth={d}"));
-    let mut clone = vec!["clone", "--quiet"];
-    clone.extend(depth.as_deref());
-    if let Some(branch) = git["branch"].as_str() {
-        clone.extend(["--branch", branch]);
-    }
-    clone.extend(["--", repo, &folder]);
-    run(&clone)?;
-    if !revision.is_empty() {
-        run(&["-C", &folder, "checkout", "--quiet", revision])?;
-    }
-    Ok(())
+fn places(spec: &ExecSpec, secret: &Secrets<'_>, s3: &Json) -> Result<Place, String> {
+    Places { folder: &spec.store, repository: &spec.repository, secret }.of(s3)
 }
 
 /// Keeps an output artifact in the store; its name and reference.
@@ -280,58 +176,64 @@ pub(super) fn save(
         }
         return Err(format!("outputs.artifacts.{name}: {path} does not exist"));
     }
-    let chosen = declared["s3"]["key"].as_str().filter(|k| !k.is_empty());
+    let fail = |e: &dyn std::fmt::Display| format!("outputs.artifacts.{name}: {e}");
+    if size(&source).map_err(|e| fail(&e))? > LIMITS.bytes {
+        return Err(fail(&format!("it is larger than {} GiB", LIMITS.bytes >> 30)));
+    }
+    let mut value = json!({ "name": name, "path": path });
     let none = declared["archive"]["none"].is_object();
     let zip = declared["archive"]["zip"].is_object();
-    let key = match chosen {
-        Some(key) => key.to_owned(),
-        None => {
-            let file = source.file_name().map_or_else(|| name.into(), |f| f.to_string_lossy());
-            let suffix = if none {
-                file.into_owned()
-            } else if zip {
-                format!("{name}.zip")
-            } else {
-                format!("{name}.tgz")
-            };
-            format!("{}/{suffix}", spec.key)
-        }
-    };
-    let stored_at = within(&spec.store, &Path::new("/").join(&key))?;
-    let fail = |e: &dyn std::fmt::Display| format!("outputs.artifacts.{name}: {e}");
-    if let Some(parent) = stored_at.parent() {
-        fs::create_dir_all(parent).map_err(|e| fail(&e))?;
-    }
-    if none {
-        if let Ok(meta) = fs::symlink_metadata(&stored_at) {
-            let removed = if meta.is_dir() {
-                fs::remove_dir_all(&stored_at)
-            } else {
-                fs::remove_file(&stored_at)
-            };
-            removed.map_err(|e| fail(&e))?;
-        }
-        copy_tree(&source, &stored_at).map_err(|e| fail(&e))?;
+    let packed = if none {
+        source.clone()
     } else {
-        // Whole or not at all: readers never see half an archive.
-        let part = stored_at.with_extension("part");
+        let suffix = if zip { "zip" } else { "tgz" };
+        let packed = view.scratch("out")?.join(format!("{name}.{suffix}"));
         if zip {
-            archive::pack_zip(&source, &part).map_err(|e| fail(&e))?;
+            archive::pack_zip(&source, &packed).map_err(|e| fail(&e))?;
         } else {
             let level = declared["archive"]["tar"]["compressionLevel"].as_u64();
-            archive::pack_tar(&source, &part, level.and_then(|l| u32::try_from(l).ok()))
+            archive::pack_tar(&source, &packed, level.and_then(|l| u32::try_from(l).ok()))
                 .map_err(|e| fail(&e))?;
         }
-        fs::rename(&part, &stored_at).map_err(|e| fail(&e))?;
+        packed
+    };
+    let located = |kind: &&&str| declared[**kind].is_object();
+    match crate::arguments::LOCATIONS.iter().find(located) {
+        None | Some(&"s3") => {
+            let s3 = &declared["s3"];
+            let file = packed.file_name().map_or_else(|| name.into(), |f| f.to_string_lossy());
+            let key = match s3["key"].as_str().filter(|k| !k.is_empty()) {
+                Some(key) => key.to_owned(),
+                None => format!("{}/{file}", spec.key),
+            };
+            let place = places(spec, &secrets(spec), s3).map_err(|e| fail(&e))?;
+            place.keep(&key, &packed).map_err(|e| fail(&e))?;
+            // A key alone means the repository, wherever it is.
+            value["s3"] = if has_place(s3) { s3.clone() } else { json!({}) };
+            value["s3"]["key"] = Json::from(key);
+        }
+        Some(&"http") => {
+            web::upload(spec, &declared["http"], &packed).map_err(|e| fail(&e))?;
+            value["http"] = declared["http"].clone();
+        }
+        Some(kind) => return Err(fail(&format!("artifacts of kind {kind} cannot be kept here"))),
     }
-    let mut value = json!({ "name": name, "path": path, "s3": stored(&key) });
-    if let Some(archive) = declared.get("archive") {
-        value["archive"] = archive.clone();
-    }
-    if let Some(global) = declared.get("globalName") {
-        value["globalName"] = global.clone();
+    for field in ["archive", "globalName", "artifactGC"] {
+        if let Some(there) = declared.get(field) {
+            value[field] = there.clone();
+        }
     }
     Ok(Some((name.to_owned(), value)))
+}
+
+/// Keeps the log of a container as the artifact that Argo calls so.
+pub(super) fn save_log(spec: &ExecSpec, container: &str, log: &Path) -> Result<Json, String> {
+    let key = format!("{}/{container}.log", spec.key);
+    let fail = |e: String| format!("the log of {container} cannot be kept: {e}");
+    places(spec, &secrets(spec), &Json::Null)
+        .and_then(|place| place.keep(&key, log))
+        .map_err(fail)?;
+    Ok(json!({ "name": format!("{container}-logs"), "s3": { "key": key } }))
 }
 
 /// A data template: the keys below a place of the store, transformed.
@@ -350,27 +252,7 @@ fn data_result(spec: &ExecSpec) -> Result<String, String> {
     let data = &spec.template["data"];
     let paths = &data["source"]["artifactPaths"];
     let prefix = paths["s3"]["key"].as_str().unwrap_or("");
-    if paths["s3"]["endpoint"].as_str().is_some_and(|e| !e.is_empty()) {
-        return Err("only the default repository can be listed here".to_owned());
-    }
-    let root = within(&spec.store, &Path::new("/").join(prefix))?;
-    let mut keys = Vec::new();
-    let mut open = vec![root];
-    while let Some(folder) = open.pop() {
-        let Ok(entries) = fs::read_dir(&folder) else { continue };
-        for entry in entries.flatten() {
-            let kind = entry.file_type().map_err(|e| e.to_string())?;
-            if kind.is_dir() {
-                open.push(entry.path());
-            } else if let Ok(key) = entry.path().strip_prefix(&spec.store) {
-                keys.push(key.to_string_lossy().into_owned());
-            }
-        }
-        if keys.len() > 1_000_000 {
-            return Err("there are more than a million keys".to_owned());
-        }
-    }
-    keys.sort();
+    let keys = places(spec, &secrets(spec), &paths["s3"])?.list(prefix)?;
     let mut value = Value::list(keys.into_iter().map(Value::str).collect());
     for step in data["transformation"].as_array().into_iter().flatten() {
         let text = step["expression"].as_str().unwrap_or("data");

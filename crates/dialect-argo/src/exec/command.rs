@@ -1,16 +1,18 @@
 //! The command of a container: which program an image means, its environment, its standard output.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write as _};
+use std::fs::File;
+use std::io::{Read, Write};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 
 use kobza_model::Json;
 use serde_json::{Map, json};
 
 use super::view::View;
-use crate::launch::{ExecSpec, Image};
+use crate::launch::ExecSpec;
 
 /// What is kept of a command's standard output as its result: the end.
 const RESULT_BYTES_MAX: usize = 256 * 1024;
@@ -40,15 +42,6 @@ pub(super) fn image_name(container: &Json) -> String {
     let image = image.split('@').next().unwrap_or_default();
     let last = image.rsplit('/').next().unwrap_or_default();
     last.split(':').next().unwrap_or_default().to_owned()
-}
-
-pub(super) fn image_of(spec: &ExecSpec, container: &Json) -> Image {
-    let full = container["image"].as_str().unwrap_or_default();
-    spec.images
-        .get(full)
-        .or_else(|| spec.images.get(&image_name(container)))
-        .cloned()
-        .unwrap_or(Image::Host)
 }
 
 /// Volume, path, sub path, read only.
@@ -92,7 +85,7 @@ pub(super) fn on_path(program: &str) -> Option<PathBuf> {
     std::env::split_paths(&path).map(|p| p.join(program)).find(|p| p.is_file())
 }
 
-fn strings(json: &Json) -> Vec<String> {
+pub(super) fn strings(json: &Json) -> Vec<String> {
     json.as_array()
         .into_iter()
         .flatten()
@@ -100,11 +93,18 @@ fn strings(json: &Json) -> Vec<String> {
         .collect()
 }
 
-/// Program and arguments. An image's own entry point is known only for the built-in ones.
-fn words(container: &Json, script: Option<&str>) -> Result<Vec<String>, String> {
+/// Program and arguments. An image's own entry point is known for the built-in ones, and where a
+/// container engine has told it.
+fn words(container: &Json, script: Option<&str>, view: &View) -> Result<Vec<String>, String> {
     let mut words = strings(&container["command"]);
-    let args = strings(&container["args"]);
-    if words.is_empty() {
+    let mut args = strings(&container["args"]);
+    let image = view.image.as_ref().filter(|_| words.is_empty());
+    if let Some(image) = image.filter(|i| !(i.entrypoint.is_empty() && i.command.is_empty())) {
+        words.clone_from(&image.entrypoint);
+        if args.is_empty() && script.is_none() {
+            args.clone_from(&image.command);
+        }
+    } else if words.is_empty() {
         words = match image_name(container).as_str() {
             "argosay" => vec!["argosay".to_owned()],
             "python" if !args.is_empty() || script.is_some() => vec!["python".to_owned()],
@@ -141,17 +141,23 @@ fn prepare(
     container: &Json,
     script: Option<&str>,
 ) -> Result<Command, String> {
-    let mut words = words(container, script)?;
+    let mut words = words(container, script, view)?;
     let shims = view.shim_folder();
     if !view.private && words[0] == "/argosay" {
         words[0] = format!("{shims}/argosay");
     }
-    let own = std::env::var("PATH").unwrap_or_else(|_| "/usr/local/bin:/usr/bin:/bin".to_owned());
+    let of_image = view.image.iter().flat_map(|image| &image.environment);
+    let of_image: Vec<(&str, &str)> = of_image.filter_map(|pair| pair.split_once('=')).collect();
+    let own = of_image.iter().find(|(name, _)| *name == "PATH").map(|(_, path)| (*path).to_owned());
+    let own = own
+        .or_else(|| std::env::var("PATH").ok())
+        .unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".to_owned());
     let path = format!("{shims}:{own}");
     let program = find_program(view, &words[0], &path);
     let mut command = Command::new(program.unwrap_or_else(|| words[0].clone()));
     command.args(&words[1..]).env("PATH", &path).stdin(Stdio::null());
     command.env_remove("KOBZA_OUTPUT");
+    command.envs(of_image.into_iter().filter(|(name, _)| *name != "PATH"));
     for (name, value) in &spec.variables {
         command.env(name, value);
     }
@@ -163,7 +169,9 @@ fn prepare(
             command.env(name, value.replace('\0', ""));
         }
     }
-    let folder = container["workingDir"].as_str().unwrap_or("/").to_owned();
+    let of_image = view.image.as_ref().map(|image| image.folder.as_str());
+    let of_image = of_image.filter(|folder| !folder.is_empty());
+    let folder = container["workingDir"].as_str().or(of_image).unwrap_or("/").to_owned();
     confine(&mut command, view, &folder)?;
     Ok(command)
 }
@@ -240,18 +248,45 @@ pub(super) fn stop(sidecars: Vec<Child>) {
     }
 }
 
+/// What is kept of a container's output beside the task's log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Keep {
+    Nothing,
+    /// The end of its standard output.
+    Result,
+    /// All of it, as a file; and the end of its standard output.
+    Log,
+}
+
+impl Keep {
+    pub(super) fn of(spec: &ExecSpec) -> Self {
+        match (spec.archive_logs, spec.result) {
+            (true, _) => Self::Log,
+            (false, true) => Self::Result,
+            (false, false) => Self::Nothing,
+        }
+    }
+}
+
 /// Runs a container to its end.
 pub(super) fn run(
     spec: &ExecSpec,
     view: &View,
     container: &Json,
     script: Option<&str>,
-    capture: bool,
+    keep: Keep,
 ) -> Result<Ended, String> {
     let mut command = prepare(spec, view, container, script)?;
     let name = container["name"].as_str().filter(|n| !n.is_empty()).unwrap_or("main");
-    if capture {
+    let log = match keep {
+        Keep::Log => Some(Mutex::new(view.log(name)?)),
+        _ => None,
+    };
+    if keep != Keep::Nothing {
         command.stdout(Stdio::piped());
+    }
+    if log.is_some() {
+        command.stderr(Stdio::piped());
     }
     let mut child = match command.spawn() {
         Ok(child) => child,
@@ -264,7 +299,18 @@ pub(super) fn run(
             });
         }
     };
-    let result = child.stdout.take().map(tee).transpose().map_err(|e| format!("{name}: {e}"))?;
+    let (out, err) = (child.stdout.take(), child.stderr.take());
+    let result = std::thread::scope(|threads| {
+        let log = log.as_ref();
+        let errors = err.map(|err| threads.spawn(move || tee(err, std::io::stderr(), log)));
+        let result = out.map(|out| tee(out, std::io::stdout(), log)).transpose();
+        if let Some(errors) = errors {
+            // What it could not read is missing in the log, and nowhere else.
+            let _read = errors.join();
+        }
+        result
+    });
+    let result = result.map_err(|e| format!("{name}: {e}"))?.filter(|_| spec.result);
     let status = child.wait().map_err(|e| format!("{name}: {e}"))?;
     let code = match (status.code(), status.signal()) {
         (Some(code), _) => code,
@@ -278,10 +324,13 @@ pub(super) fn run(
 }
 
 /// Passes a command's output on to the log, and keeps its end.
-fn tee(mut from: impl Read) -> std::io::Result<String> {
+fn tee(
+    mut from: impl Read,
+    mut out: impl Write,
+    log: Option<&Mutex<File>>,
+) -> std::io::Result<String> {
     let mut kept: Vec<u8> = Vec::new();
     let mut buffer = vec![0; 64 * 1024];
-    let mut out = std::io::stdout();
     loop {
         let read = match from.read(&mut buffer) {
             Ok(0) => break,
@@ -291,6 +340,9 @@ fn tee(mut from: impl Read) -> std::io::Result<String> {
         };
         // A log that cannot be written must not stop the command.
         let _lost = out.write_all(&buffer[..read]);
+        if let Some(Ok(mut log)) = log.map(Mutex::lock) {
+            let _lost = log.write_all(&buffer[..read]);
+        }
         kept.extend_from_slice(&buffer[..read]);
         if kept.len() > 2 * RESULT_BYTES_MAX {
             kept.drain(..kept.len() - RESULT_BYTES_MAX);
@@ -341,13 +393,16 @@ pub(super) fn run_set(
                             let message = Some(format!("{name}: a container before it failed"));
                             return (name, Ok(Ended { code: 64, message, result: None }));
                         }
-                        let capture = spec.result && name == "main";
-                        let mut ended = run(spec, view, container, None, capture);
+                        let keep = match Keep::of(spec) {
+                            Keep::Result if name != "main" => Keep::Nothing,
+                            keep => keep,
+                        };
+                        let mut ended = run(spec, view, container, None, keep);
                         for _ in 0..retries {
                             if !matches!(&ended, Ok(e) if e.code != 0) {
                                 break;
                             }
-                            ended = run(spec, view, container, None, capture);
+                            ended = run(spec, view, container, None, keep);
                         }
                         (name, ended)
                     })
@@ -364,7 +419,9 @@ pub(super) fn run_set(
             if ended.code != 0 && message.is_none() {
                 message = ended.message;
             }
-            results = results.or(ended.result);
+            if name == "main" {
+                results = ended.result;
+            }
             codes.insert(name, ended.code);
         }
     }

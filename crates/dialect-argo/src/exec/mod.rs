@@ -7,19 +7,24 @@
 mod archive;
 mod artifacts;
 mod command;
+mod engine;
 mod http;
+mod places;
 mod view;
+mod web;
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use kobza_model::Json;
-use serde_json::{Map, json};
+use serde_json::Map;
 
 use crate::launch::ExecSpec;
+use command::Keep;
 use view::View;
 
 pub use archive::{ArchiveError, LIMITS, Limits};
+pub(crate) use places::Places;
 
 /// Exit code of a failure that is not the command's.
 pub const EXIT_RUNNER: i32 = 64;
@@ -118,7 +123,7 @@ fn run_in(spec: &ExecSpec, view: &View) -> Result<Report, String> {
         }
     }
     for container in template["initContainers"].as_array().into_iter().flatten() {
-        let ended = command::run(spec, view, container, None, false)?;
+        let ended = command::run(spec, view, container, None, Keep::Nothing)?;
         if ended.code != 0 {
             let name = container["name"].as_str().unwrap_or("init");
             return Ok(Report {
@@ -139,15 +144,16 @@ fn run_in(spec: &ExecSpec, view: &View) -> Result<Report, String> {
             let script = &template["script"];
             let source = script["source"].as_str().unwrap_or_default();
             let file = if source.is_empty() { None } else { Some(view.stage_script(source)?) };
-            command::run(spec, view, script, file.as_deref(), spec.result)?
+            command::run(spec, view, script, file.as_deref(), Keep::of(spec))?
         }
-        _ => command::run(spec, view, &template["container"], None, spec.result)?,
+        _ => command::run(spec, view, &template["container"], None, Keep::of(spec))?,
     };
     command::stop(sidecars);
     if let Some(result) = &ended.result {
         outputs.insert("result".to_owned(), Json::from(result.as_str()));
     }
-    let saved = save(spec, view, &mut outputs, ended.code == 0);
+    let logs = keep_logs(spec, view);
+    let saved = save(spec, view, &mut outputs, logs, ended.code == 0);
     let (code, message) = match (ended.code, saved) {
         (0, Err(error)) => (EXIT_RUNNER, Some(error)),
         (code, _) => (code, ended.message),
@@ -155,11 +161,26 @@ fn run_in(spec: &ExecSpec, view: &View) -> Result<Report, String> {
     Ok(Report { exit_code: code, message, outputs })
 }
 
+/// The logs that are to be artifacts. One that cannot be kept is no failure of the task's.
+fn keep_logs(spec: &ExecSpec, view: &View) -> Map<String, Json> {
+    let mut kept = Map::new();
+    for (container, log) in view.logs() {
+        match artifacts::save_log(spec, &container, &log) {
+            Ok(value) => {
+                kept.insert(format!("{container}-logs"), value);
+            }
+            Err(error) => complain(&error),
+        }
+    }
+    kept
+}
+
 /// Collects outputs. Of a command that failed only what is there.
 fn save(
     spec: &ExecSpec,
     view: &View,
     outputs: &mut Map<String, Json>,
+    logs: Map<String, Json>,
     must: bool,
 ) -> Result<(), String> {
     let declared = &spec.template["outputs"];
@@ -190,7 +211,7 @@ fn save(
     if !parameters.is_empty() {
         outputs.insert("parameters".to_owned(), Json::Object(parameters));
     }
-    let mut saved = Map::new();
+    let mut saved = logs;
     for artifact in declared["artifacts"].as_array().into_iter().flatten() {
         match artifacts::save(spec, view, artifact) {
             Ok(Some((name, value))) => {
@@ -207,11 +228,6 @@ fn save(
     Ok(())
 }
 
-/// The file of a key of the default repository.
-pub fn stored_file(store: &Path, key: &str) -> Result<PathBuf, String> {
-    view::within(store, &Path::new("/").join(key))
-}
-
 /// Without one newline at the end.
 fn trim_newline(mut text: String) -> String {
     if text.ends_with('\n') {
@@ -221,9 +237,4 @@ fn trim_newline(mut text: String) -> String {
         }
     }
     text
-}
-
-/// The key-only reference of an artifact in the default repository.
-fn stored(key: &str) -> Json {
-    json!({ "key": key })
 }

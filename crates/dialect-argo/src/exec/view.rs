@@ -12,8 +12,8 @@ use std::path::{Component, Path, PathBuf};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
-use super::command::image_of;
-use crate::launch::{ExecSpec, Image};
+use super::engine::{self, Unpacked};
+use crate::launch::{ExecSpec, Image, image_of};
 
 /// Largest text that becomes an output parameter.
 const TEXT_BYTES_MAX: u64 = 16 << 20;
@@ -25,6 +25,8 @@ pub(super) struct View {
     root: PathBuf,
     pub(super) private: bool,
     folder: PathBuf,
+    /// What a container engine says of the image.
+    pub(super) image: Option<Unpacked>,
 }
 
 impl View {
@@ -33,12 +35,33 @@ impl View {
         fs::create_dir_all(folder).map_err(io)?;
         let folder = folder.canonicalize().map_err(io)?;
         let private = spec.isolate && namespace().is_ok();
-        let mut view = Self { root: PathBuf::from("/"), private: false, folder };
+        let mut view = Self { root: PathBuf::from("/"), private: false, folder, image: None };
+        let container = super::command::main_container(spec);
+        let name = container["image"].as_str().unwrap_or_default();
+        let lower = match image_of(&spec.images, name) {
+            Image::Host | Image::Nothing => PathBuf::from("/"),
+            Image::Root(root) => root,
+            Image::Engine(socket) => {
+                let pull = container["imagePullPolicy"].as_str();
+                let image = engine::unpacked(&socket, &spec.unpacked, name, pull)?;
+                view.image.insert(image).root.clone()
+            }
+        };
+        let own_files = lower != Path::new("/");
+        if own_files && !private {
+            return Err(format!(
+                "image {name:?} has files of its own, which needs the right to mount: this server \
+                 lacks it"
+            ));
+        }
         if private {
-            match view.overlay(spec) {
+            match view.overlay(&lower) {
                 Ok(root) => {
                     view.root = root;
                     view.private = true;
+                }
+                Err(error) if own_files => {
+                    return Err(format!("no view of the files of image {name:?}: {error}"));
                 }
                 Err(error) => super::complain(&format!(
                     "no private view of the file system ({error}); paths are the host's"
@@ -51,12 +74,7 @@ impl View {
     }
 
     /// Mounts the overlay; answers its root.
-    fn overlay(&self, spec: &ExecSpec) -> Result<PathBuf, String> {
-        let container = super::command::main_container(spec);
-        let lower = match image_of(spec, container) {
-            Image::Host => PathBuf::from("/"),
-            Image::Root(root) => root,
-        };
+    fn overlay(&self, lower: &Path) -> Result<PathBuf, String> {
         let root = self.folder.join("root");
         let fail = |e: nix::Error| e.desc().to_owned();
         let attempt = |base: &Path| -> Result<(), String> {
@@ -103,6 +121,32 @@ impl View {
         Ok(folder)
     }
 
+    /// A file for the log of a container.
+    pub(super) fn log(&self, container: &str) -> Result<fs::File, String> {
+        if container.contains(['/', '\0']) || container.starts_with('.') {
+            return Err(format!("container name {container:?} is invalid"));
+        }
+        let path = self.scratch("logs")?.join(container);
+        fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .map_err(|e| format!("{}: {e}", path.display()))
+    }
+
+    /// The logs that were written, by container.
+    pub(super) fn logs(&self) -> Vec<(String, PathBuf)> {
+        let entries = fs::read_dir(self.folder.join("scratch/logs"));
+        let mut logs: Vec<(String, PathBuf)> = entries
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|e| (e.file_name().to_string_lossy().into_owned(), e.path()))
+            .collect();
+        logs.sort();
+        logs
+    }
+
     /// Where a path of the task is, from outside. Symbolic links are followed as the task would
     /// follow them, so none leads out of the view.
     pub(super) fn resolve(&self, path: &str) -> Result<PathBuf, String> {
@@ -125,11 +169,11 @@ impl View {
 
     pub(super) fn read_text(&self, path: &str) -> Result<String, String> {
         let real = self.resolve(path)?;
-        let file = fs::File::open(&real).map_err(|e| e.to_string())?;
-        let length = file.metadata().map_err(|e| e.to_string())?;
-        if !length.is_file() {
+        // Opening a pipe would wait for a writer.
+        if !fs::metadata(&real).map_err(|e| e.to_string())?.is_file() {
             return Err("it is not a file".to_owned());
         }
+        let file = fs::File::open(&real).map_err(|e| e.to_string())?;
         let mut bytes = Vec::new();
         file.take(TEXT_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|e| e.to_string())?;
         if bytes.len() as u64 > TEXT_BYTES_MAX {

@@ -1,5 +1,7 @@
 //! Files of artifacts, by the node that put them out or took them in.
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, State};
@@ -10,6 +12,9 @@ use kobza_model::{Json, RunId};
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::{ArgoError, ArgoState, blocking};
+use crate::exec::Places;
+use crate::repository::Repository;
+use crate::values::key_of;
 
 pub(super) fn routes() -> Router<ArgoState> {
     Router::new()
@@ -132,20 +137,39 @@ fn open(
     if let Some(text) = found["raw"]["data"].as_str() {
         return Ok((Content::Text(text.to_owned()), saved_as(artifact)));
     }
-    let key = found["s3"]["key"].as_str().filter(|_| found["s3"]["endpoint"] == Json::Null);
-    let key = key.ok_or_else(|| {
-        ArgoError::unimplemented(format!("artifact {artifact:?} is not in the default repository"))
+    let key = found["s3"]["key"].as_str().ok_or_else(|| {
+        ArgoError::unimplemented(format!("artifact {artifact:?} is not in an artifact repository"))
     })?;
-    let path = crate::exec::stored_file(&state.artifacts, key).map_err(ArgoError::invalid)?;
-    let missing = |e: std::io::Error| ArgoError::not_found(format!("artifact {artifact:?}: {e}"));
+    let scratch = tempfile::tempdir().map_err(|e| ArgoError::internal(e.to_string()))?;
+    let path = state
+        .places(&data, |places| places.of(&found["s3"])?.look(key, scratch.path()))
+        .map_err(ArgoError::internal)?
+        .ok_or_else(|| ArgoError::not_found(format!("artifact {artifact:?}: {key}")))?;
     if path.is_dir() {
         return Err(ArgoError::unimplemented(format!(
             "artifact {artifact:?} is a folder that was kept without an archive"
         )));
     }
-    let file = std::fs::File::open(&path).map_err(missing)?;
-    let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-    Ok((Content::File(file), saved_as(&name)))
+    // The file lives on until it has been sent.
+    let file = std::fs::File::open(&path).map_err(|e| ArgoError::internal(e.to_string()))?;
+    let name = key.rsplit('/').next().unwrap_or_default();
+    Ok((Content::File(file), saved_as(name)))
+}
+
+impl ArgoState {
+    /// Calls with the places that a workflow's artifacts lie in.
+    pub(crate) fn places<T>(
+        &self,
+        data: &crate::RunData,
+        with: impl FnOnce(&Places<'_>) -> Result<T, String>,
+    ) -> Result<T, String> {
+        let namespace = data.run.namespace.as_str();
+        let lookup = |kind: &str, name: &str| (self.lookup)(kind, namespace, name).map(Arc::new);
+        let spec = &data.workflow.source["spec"];
+        let repository = Repository::of(spec, &|name| lookup("configmap", name))?;
+        let secret = |reference: &Json| key_of(&lookup, "secret", reference);
+        with(&Places { folder: &self.artifacts, repository: &repository.s3, secret: &secret })
+    }
 }
 
 /// A name that is safe in a header.

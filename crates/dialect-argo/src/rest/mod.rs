@@ -3,8 +3,13 @@
 //! Objects (templates, cron workflows, bindings) are kept as the store's small objects; workflows
 //! are runs. Success is always 200: clients take nothing else for it.
 
+mod acts;
+mod archive;
 mod artifacts;
+mod collect;
 mod cron;
+mod detail;
+mod metered;
 mod objects;
 mod plain;
 mod runs;
@@ -20,7 +25,7 @@ use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post, put};
+use axum::routing::{get, post};
 use axum::{Json as Body, Router};
 use kobza_blobs::LogStore;
 use kobza_model::Json;
@@ -46,6 +51,8 @@ pub struct ArgoState {
     pub logs: LogStore,
     /// The default artifact repository: a folder.
     pub artifacts: std::path::PathBuf,
+    /// ConfigMaps and Secrets, by kind, namespace and name.
+    pub lookup: Arc<kobza_runtime::Lookup>,
     /// None: everybody may.
     pub check_token: Option<Arc<CheckToken>>,
     /// Told of cron workflows; none: they do not fire.
@@ -145,15 +152,11 @@ pub fn router(state: ArgoState) -> Router {
         .merge(artifacts::routes())
         .merge(cron::routes())
         .merge(plain::routes())
+        .merge(archive::routes())
         .route("/api/v1/info", get(info))
         .route("/api/v1/version", get(version))
         .route("/api/v1/userinfo", get(user_info))
         .route("/api/v1/tracking/event", post(nothing))
-        .route("/api/v1/archived-workflows", get(no_archive))
-        .route("/api/v1/archived-workflows-label-keys", get(nothing))
-        .route("/api/v1/archived-workflows-label-values", get(nothing))
-        .route("/api/v1/archived-workflows/{uid}", get(archive_entry).delete(archive_entry))
-        .route("/api/v1/archived-workflows/{uid}/{action}", put(archive_entry))
         .fallback(unknown)
         .layer(DefaultBodyLimit::max(REQUEST_BYTES_MAX));
     let guard = axum::middleware::from_fn_with_state(state.clone(), authorize);
@@ -197,14 +200,6 @@ async fn user_info() -> Answer {
 
 async fn nothing() -> Answer {
     Ok(Body(json!({})))
-}
-
-async fn no_archive() -> Answer {
-    Ok(Body(json!({ "metadata": {}, "items": [] })))
-}
-
-async fn archive_entry() -> Answer {
-    Err(ArgoError::not_found("archived workflow"))
 }
 
 async fn unknown(request: Request) -> ArgoError {

@@ -110,7 +110,7 @@ impl ArgoState {
         let (state, namespace, name) = (self.clone(), namespace.to_owned(), name.to_owned());
         blocking(move || {
             let run = state.find(&namespace, &name)?;
-            Ok(crate::workflow_object(&state.load(run)?))
+            Ok(state.shown(&state.load(run)?))
         })
         .await
     }

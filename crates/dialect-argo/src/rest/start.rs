@@ -32,6 +32,8 @@ pub(crate) struct Origin {
     pub(crate) dry: bool,
     /// Objects that it belongs to.
     pub(crate) owners: Json,
+    /// Where results of an earlier workflow's nodes are kept, for the nodes of the same names.
+    pub(crate) memoized: Option<String>,
 }
 
 /// The name of a new workflow.
@@ -200,6 +202,8 @@ impl ArgoState {
             "generateName": metadata["generateName"], "ownerReferences": origin.owners,
             "scheduledTime": annotations.get(crate::cron::SCHEDULED_ANNOTATION),
             "artifacts": written["arguments"]["artifacts"],
+            "memoized": origin.memoized,
+            "retention": super::collect::retention(&spec),
         }});
         let shown = json!({
             "apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow",

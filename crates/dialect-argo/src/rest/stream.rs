@@ -72,9 +72,7 @@ async fn watching(
     loop {
         for run in std::mem::take(&mut changed) {
             let reading = state.clone();
-            let Ok(object) =
-                blocking(move || Ok(crate::workflow_object(&reading.load(run)?))).await
-            else {
+            let Ok(object) = blocking(move || Ok(reading.shown(&reading.load(run)?))).await else {
                 continue;
             };
             let metadata = &object["metadata"];

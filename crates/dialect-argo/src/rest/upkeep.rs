@@ -1,21 +1,23 @@
-//! What follows the ends of workflows: counts and history of cron workflows, and the deletion of
-//! workflows whose time to live is over.
+//! What follows the ends of workflows: counts and history of cron workflows, the deletion of
+//! workflows whose time to live is over, and of logs and artifacts that go before them.
 //!
 //! Level-triggered: each look starts from the store, so a crash between the end of a run and what
 //! follows from it loses nothing, and what was counted is written down with the count.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use kobza_blobs::LogStore;
 use kobza_model::{EventKind, Json, RunId, RunRow, RunState, Timestamp};
 use kobza_runtime::Submission;
-use kobza_store::{RunFilter, Write};
+use kobza_store::{ObjectQuery, RunFilter, Write};
 use tokio::sync::broadcast::error::RecvError;
 
+use super::acts::CACHE;
+use super::collect;
 use super::cron::record_write;
 use super::runs::start_key;
-use super::{ArgoError, ArgoState, OBJECT};
+use super::{ArgoError, ArgoState, OBJECT, blocking};
 use crate::cron::{CRON_LABEL, history_limits, stops};
 
 /// Runs of one page.
@@ -29,8 +31,17 @@ struct Upkeep {
     state: ArgoState,
     /// Cron workflows to look at, by namespace and name.
     crons: BTreeSet<(String, String)>,
-    /// When finished runs are to be deleted.
-    due: BTreeMap<(Timestamp, RunId), String>,
+    /// What is to be done with finished runs, and when.
+    due: BTreeSet<(Timestamp, RunId, Due)>,
+}
+
+/// What comes due.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Due {
+    Logs,
+    Artifacts,
+    /// The run itself goes.
+    Run,
 }
 
 impl ArgoState {
@@ -44,7 +55,7 @@ impl ArgoState {
             .enable_time()
             .build()?;
         std::thread::Builder::new().name("argo-upkeep".to_owned()).spawn(move || {
-            let mut upkeep = Upkeep { state, crons: BTreeSet::new(), due: BTreeMap::new() };
+            let mut upkeep = Upkeep { state, crons: BTreeSet::new(), due: BTreeSet::new() };
             runtime.block_on(async {
                 let mut fresh = true;
                 loop {
@@ -84,7 +95,7 @@ impl ArgoState {
 
 /// When a finished run is deleted by its time to live.
 fn time_to_live(run: &RunRow) -> Option<Timestamp> {
-    let strategy = &run.extra["argo"]["spec"]["ttlStrategy"];
+    let strategy = &run.extra["argo"]["retention"]["ttlStrategy"];
     let own = match run.state {
         RunState::Succeeded => &strategy["secondsAfterSuccess"],
         _ => &strategy["secondsAfterFailure"],
@@ -95,7 +106,7 @@ fn time_to_live(run: &RunRow) -> Option<Timestamp> {
 
 impl Upkeep {
     fn wait(&self) -> Duration {
-        let Some(((due, _), _)) = self.due.first_key_value() else { return LONGEST_SLEEP };
+        let Some((due, ..)) = self.due.first() else { return LONGEST_SLEEP };
         let left = due.0.saturating_sub(kobza_runtime::wall_now().0).max(0);
         Duration::from_micros(left.unsigned_abs()).min(LONGEST_SLEEP)
     }
@@ -134,7 +145,13 @@ impl Upkeep {
             self.crons.insert((run.namespace.clone(), cron.to_owned()));
         }
         if let Some(due) = time_to_live(run) {
-            self.due.insert((due, run.run), run.namespace.clone());
+            self.due.insert((due, run.run, Due::Run));
+        }
+        if let Some(due) = collect::logs_due(run) {
+            self.due.insert((due, run.run, Due::Logs));
+        }
+        if let (true, Some(ended)) = (collect::has_artifacts_to_go(run), run.ended_at) {
+            self.due.insert((ended, run.run, Due::Artifacts));
         }
     }
 
@@ -143,20 +160,43 @@ impl Upkeep {
             self.count(&namespace, &name).await?;
             self.crons.remove(&(namespace, name));
         }
-        while let Some((&(due, run), _)) = self.due.first_key_value() {
-            if due > kobza_runtime::wall_now() {
+        while let Some(&(at, run, what)) = self.due.first() {
+            if at > kobza_runtime::wall_now() {
                 break;
             }
-            // A retried workflow lives again, and gets another time.
+            // A retried workflow lives again, and gets other times.
             if let Some(row) = self.state.views.get_run(run)?
                 && row.state.is_finished()
-                && time_to_live(&row) == Some(due)
             {
-                self.delete(vec![row], None).await?;
+                self.come_due(row, at, what).await?;
             }
-            self.due.remove(&(due, run));
+            self.due.remove(&(at, run, what));
         }
         Ok(())
+    }
+
+    async fn come_due(&mut self, run: RunRow, at: Timestamp, what: Due) -> Result<(), ArgoError> {
+        let state = self.state.clone();
+        match what {
+            Due::Run if time_to_live(&run) == Some(at) => self.delete(vec![run], None).await,
+            Due::Logs if collect::logs_due(&run) == Some(at) => {
+                blocking(move || state.collect_logs(&run)).await
+            }
+            Due::Artifacts if run.ended_at == Some(at) => {
+                let write = blocking(move || {
+                    let key = collect::gone_key(crate::names::workflow_name(&run));
+                    if state.store.object(OBJECT, &run.namespace, &key)?.is_some() {
+                        return Ok(None);
+                    }
+                    let data = state.load(run.run)?;
+                    Ok(Some(state.collect_artifacts(&data, collect::When::Completion)))
+                });
+                let writes = write.await?.into_iter().collect();
+                self.state.handle.submit(Submission { commands: Vec::new(), writes }).await?;
+                Ok(())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Counts finished workflows of a cron workflow, and deletes those that are too many.
@@ -210,24 +250,69 @@ impl Upkeep {
     }
 
     async fn delete(&self, runs: Vec<RunRow>, more: Option<Write>) -> Result<(), ArgoError> {
-        let writes = runs.iter().flat_map(removal).chain(more).collect();
-        self.state.handle.submit(Submission { commands: Vec::new(), writes }).await?;
-        remove_logs(&self.state.logs, &runs);
-        Ok(())
+        delete(&self.state, runs, more).await
     }
 }
 
-/// The writes that remove a finished workflow.
-pub(super) fn removal(run: &RunRow) -> [Write; 2] {
-    [
+/// Removes finished workflows, with their logs and those of their artifacts that go with them.
+pub(super) async fn delete(
+    state: &ArgoState,
+    runs: Vec<RunRow>,
+    more: Option<Write>,
+) -> Result<(), ArgoError> {
+    let reading = state.clone();
+    let (runs, mut writes) = blocking(move || {
+        let mut writes = Vec::new();
+        for run in &runs {
+            if collect::has_artifacts_to_go(run) {
+                let data = reading.load(run.run)?;
+                // What it could not remove is told in the server's log: the note goes as well.
+                let _note = reading.collect_artifacts(&data, collect::When::Deletion);
+            }
+            writes.extend(removal(&reading, run)?);
+        }
+        Ok((runs, writes))
+    })
+    .await?;
+    writes.extend(more);
+    state.handle.submit(Submission { commands: Vec::new(), writes }).await?;
+    remove_logs(&state.logs, &runs);
+    Ok(())
+}
+
+/// The writes that remove a finished workflow, and what is kept beside it.
+fn removal(state: &ArgoState, run: &RunRow) -> Result<Vec<Write>, ArgoError> {
+    let name = crate::names::workflow_name(run);
+    let gone = |kind, key| Write::PutObject {
+        kind,
+        namespace: run.namespace.clone(),
+        key,
+        value: None::<Json>,
+    };
+    let mut writes = vec![
         Write::DeleteRun { run: run.run },
-        Write::PutObject {
-            kind: OBJECT,
-            namespace: run.namespace.clone(),
-            key: start_key(crate::names::workflow_name(run)),
-            value: None::<Json>,
-        },
-    ]
+        gone(OBJECT, start_key(name)),
+        gone(OBJECT, collect::gone_key(name)),
+    ];
+    if let Some(token) = run.extra["argo"]["memoized"].as_str() {
+        let mut cursor: Option<String> = None;
+        loop {
+            let page = state.views.list_objects(&ObjectQuery {
+                kind: CACHE,
+                namespace: Some(&run.namespace),
+                prefix: &crate::decide::resubmit_key(token, ""),
+                descending: false,
+                cursor: cursor.as_deref(),
+                limit: PAGE,
+            })?;
+            writes.extend(page.items.into_iter().map(|object| gone(CACHE, object.key)));
+            cursor = page.next;
+            if cursor.is_none() {
+                break;
+            }
+        }
+    }
+    Ok(writes)
 }
 
 fn remove_logs(logs: &LogStore, runs: &[RunRow]) {

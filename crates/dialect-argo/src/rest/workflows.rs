@@ -6,15 +6,14 @@ use axum::extract::{Path, Query, State};
 use axum::response::Response;
 use axum::routing::{get, post, put};
 use axum::{Json as Body, Router};
-use kobza_engine::{ClearOptions, Command, StopMode};
-use kobza_model::{Json, Outcome, RunId, RunState, TaskId, TaskRow, TaskState};
-use kobza_runtime::Submission;
+use kobza_engine::{Command, StopMode};
+use kobza_model::{Json, RunId, RunState};
 use kobza_store::RunFilter;
 use serde::Deserialize;
 use serde_json::{Map, json};
 
 use super::start::Origin;
-use super::{Answer, ArgoError, ArgoState, OBJECT, blocking, select, stream};
+use super::{Answer, ArgoError, ArgoState, OBJECT, acts, blocking, select, stream};
 use crate::{Kind, Object};
 
 pub(super) fn routes() -> Router<ArgoState> {
@@ -24,7 +23,7 @@ pub(super) fn routes() -> Router<ArgoState> {
         .route("/api/v1/workflows/{namespace}/submit", post(submit))
         .route("/api/v1/workflows/{namespace}/{name}", get(one).delete(delete))
         .route("/api/v1/workflows/{namespace}/{name}/log", get(stream::logs))
-        .route("/api/v1/workflows/{namespace}/{name}/{action}", put(act))
+        .route("/api/v1/workflows/{namespace}/{name}/{action}", put(acts::act))
         .route("/api/v1/workflows/{namespace}/{name}/{pod}/log", get(stream::pod_logs))
         .route("/api/v1/workflow-events/{namespace}", get(stream::watch))
         .route("/api/v1/stream/events/{namespace}", get(stream::no_events))
@@ -39,19 +38,21 @@ pub(super) struct Wanted {
     #[serde(rename = "listOptions.fieldSelector")]
     pub(super) field_selector: String,
     #[serde(rename = "listOptions.limit")]
-    limit: String,
+    pub(super) limit: String,
     #[serde(rename = "listOptions.continue")]
-    cursor: String,
+    pub(super) cursor: String,
     pub(super) fields: String,
     #[serde(rename = "nameFilter")]
-    name_filter: String,
+    pub(super) name_filter: String,
     #[serde(rename = "namePrefix")]
-    name_prefix: String,
+    pub(super) name_prefix: String,
     #[serde(rename = "createdAfter")]
-    created_after: String,
+    pub(super) created_after: String,
     #[serde(rename = "finishedBefore")]
-    finished_before: String,
-    uid: String,
+    pub(super) finished_before: String,
+    pub(super) uid: String,
+    /// Of the archive's list.
+    pub(super) namespace: String,
 }
 
 async fn list(
@@ -68,6 +69,30 @@ async fn list(
 const LIST_MAX: usize = 5000;
 
 fn listed(state: &ArgoState, namespace: &str, wanted: &Wanted) -> Result<Json, ArgoError> {
+    let filter = RunFilter { namespaces: vec![namespace.to_owned()], ..RunFilter::default() };
+    let with_nodes = wanted.fields.is_empty()
+        || (wanted.fields.contains("status.nodes") && !wanted.fields.starts_with('-'));
+    found(state, filter, wanted, with_nodes)
+}
+
+/// Workflows that have ended, of all namespaces unless one is named; without their nodes.
+pub(super) fn archived(state: &ArgoState, wanted: &Wanted) -> Result<Json, ArgoError> {
+    let namespace = select::field(&wanted.field_selector, "metadata.namespace");
+    let namespace = namespace.or(Some(&wanted.namespace)).filter(|n| !n.is_empty());
+    let filter = RunFilter {
+        namespaces: namespace.into_iter().map(str::to_owned).collect(),
+        states: vec![RunState::Succeeded, RunState::Failed, RunState::Cancelled],
+        ..RunFilter::default()
+    };
+    found(state, filter, wanted, false)
+}
+
+fn found(
+    state: &ArgoState,
+    filter: RunFilter,
+    wanted: &Wanted,
+    with_nodes: bool,
+) -> Result<Json, ArgoError> {
     let limit = wanted.limit.parse().ok().filter(|n| *n > 0).unwrap_or(LIST_MAX).min(LIST_MAX);
     let time = |text: &str| -> Result<Option<kobza_model::Timestamp>, ArgoError> {
         if text.is_empty() {
@@ -75,14 +100,8 @@ fn listed(state: &ArgoState, namespace: &str, wanted: &Wanted) -> Result<Json, A
         }
         text.parse().map(Some).map_err(|_| ArgoError::invalid(format!("{text:?} is not a time")))
     };
-    let filter = RunFilter {
-        namespaces: vec![namespace.to_owned()],
-        created_from: time(&wanted.created_after)?,
-        ..RunFilter::default()
-    };
+    let filter = RunFilter { created_from: time(&wanted.created_after)?, ..filter };
     let finished_before = time(&wanted.finished_before)?;
-    let with_nodes = wanted.fields.is_empty()
-        || (wanted.fields.contains("status.nodes") && !wanted.fields.starts_with('-'));
     let by_name = select::field(&wanted.field_selector, "metadata.name");
     let mut cursor = Some(wanted.cursor.clone()).filter(|c| !c.is_empty());
     let mut items = Vec::new();
@@ -165,7 +184,7 @@ async fn lint(
 }
 
 /// `a=b` pairs.
-fn pairs(json: &Json) -> BTreeMap<String, String> {
+pub(super) fn pairs(json: &Json) -> BTreeMap<String, String> {
     json.as_array()
         .into_iter()
         .flatten()
@@ -249,7 +268,7 @@ async fn one(
     Ok(Body(select::fields(object, &wanted.fields)))
 }
 
-async fn delete(
+pub(super) async fn delete(
     State(state): State<ArgoState>,
     Path((namespace, name)): Path<(String, String)>,
 ) -> Answer {
@@ -263,8 +282,7 @@ async fn delete(
         let _ended = state.handle.submit(stop).await;
         wait_for_end(&state, run).await;
     }
-    let writes = super::upkeep::removal(&image.run).into();
-    state.handle.submit(Submission { commands: Vec::new(), writes }).await?;
+    super::upkeep::delete(&state, vec![image.run], None).await?;
     Ok(Body(json!({})))
 }
 
@@ -280,216 +298,6 @@ async fn wait_for_end(state: &ArgoState, run: RunId) {
             return;
         }
     }
-}
-
-async fn act(
-    State(state): State<ArgoState>,
-    Path((namespace, name, action)): Path<(String, String, String)>,
-    Body(body): Body<Json>,
-) -> Answer {
-    let (reading, space, wanted) = (state.clone(), namespace.clone(), name.clone());
-    let data = blocking(move || reading.load(reading.find(&space, &wanted)?)).await?;
-    let run = data.run.run;
-    let name = crate::names::workflow_name(&data.run).to_owned();
-    let selector = body["nodeFieldSelector"].as_str().unwrap_or_default();
-    let suspended = || chosen(&data, selector);
-    let commands = match action.as_str() {
-        "stop" if !selector.is_empty() => suspended()?
-            .into_iter()
-            .map(|t| Command::Mark {
-                task: TaskId { run, task: t.task },
-                outcome: Outcome::Failed,
-                by: body["message"].as_str().unwrap_or("stop").to_owned(),
-            })
-            .collect(),
-        "stop" | "terminate" => vec![Command::StopRun {
-            run,
-            mode: if action == "stop" { StopMode::Stop } else { StopMode::Terminate },
-            reason: body["message"].as_str().unwrap_or_default().to_owned(),
-        }],
-        "suspend" => vec![Command::PauseRun { run }],
-        "resume" => {
-            let mut commands = Vec::new();
-            if data.run.state == RunState::Paused {
-                commands.push(Command::ResumeRun { run });
-            }
-            for task in suspended()? {
-                commands.push(resume(&data, task, &Json::Null)?);
-            }
-            if commands.is_empty() {
-                return Err(ArgoError::invalid(
-                    "currently, set only targets suspend nodes: no \
-                    suspend nodes matching nodeFieldSelector",
-                ));
-            }
-            commands
-        }
-        "set" => set(&data, &body, suspended()?)?,
-        "retry" => {
-            if !matches!(data.run.state, RunState::Failed | RunState::Cancelled) {
-                return Err(ArgoError::invalid("workflow must be Failed/Error to retry"));
-            }
-            let options = ClearOptions { downstream: false, only_failed: true };
-            vec![Command::Clear { run, tasks: Vec::new(), options }]
-        }
-        "resubmit" => {
-            return resubmit(&state, &namespace, &data, &body).await;
-        }
-        other => return Err(ArgoError::not_found(format!("action {other:?}"))),
-    };
-    state.handle.submit(Submission { commands, writes: Vec::new() }).await?;
-    state.get(&namespace, &name).await.map(Body)
-}
-
-async fn resubmit(
-    state: &ArgoState,
-    namespace: &str,
-    data: &crate::RunData,
-    body: &Json,
-) -> Answer {
-    let old = crate::names::workflow_name(&data.run).to_owned();
-    let notes = &data.run.extra["argo"];
-    let prefix = match notes["generateName"].as_str() {
-        Some(prefix) => prefix.to_owned(),
-        None => format!("{}-", old.trim_end_matches('-')),
-    };
-    let mut labels = notes["labels"].as_object().cloned().unwrap_or_default();
-    labels.insert(
-        "workflows.argoproj.io/resubmitted-from-workflow".to_owned(),
-        Json::from(old.as_str()),
-    );
-    let object = Object::from_json(json!({
-        "apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow",
-        "metadata": {
-            "generateName": prefix, "namespace": namespace, "labels": labels,
-            "annotations": notes["annotations"],
-        },
-        "spec": notes["spec"],
-    }))?;
-    let mut parameters: BTreeMap<String, String> = data
-        .run
-        .params
-        .as_object()
-        .into_iter()
-        .flatten()
-        .filter_map(|(k, v)| Some((k.clone(), v.as_str()?.to_owned())))
-        .collect();
-    parameters.extend(pairs(&body["parameters"]));
-    let origin = Origin { parameters, ..Origin::default() };
-    state.create(namespace, object, origin).await.map(Body)
-}
-
-/// Suspended tasks that a node field selector means.
-fn chosen<'a>(data: &'a crate::RunData, selector: &str) -> Result<Vec<&'a TaskRow>, ArgoError> {
-    let mut found = Vec::new();
-    for task in data.tasks.iter().filter(|t| t.state == TaskState::Suspended) {
-        let name = crate::names::node_name(data, task);
-        let mut all = true;
-        for part in selector.split(',').filter(|p| !p.trim().is_empty()) {
-            let (key, value) = part
-                .split_once('=')
-                .ok_or_else(|| ArgoError::invalid(format!("cannot read selector {part:?}")))?;
-            let value = value.trim_start_matches('=').trim();
-            let own = match key.trim() {
-                "displayName" => task.name.clone(),
-                "name" => name.clone(),
-                "id" => crate::node_id(crate::names::workflow_name(&data.run), &name),
-                "phase" => "Running".to_owned(),
-                "templateName" => data.workflow.templates[task.template.index()].name.clone(),
-                key => match key
-                    .strip_prefix("inputs.parameters.")
-                    .and_then(|k| k.strip_suffix(".value"))
-                {
-                    Some(parameter) => {
-                        let value = &task.inputs["parameters"][parameter];
-                        value.as_str().unwrap_or_default().to_owned()
-                    }
-                    None => {
-                        return Err(ArgoError::invalid(format!(
-                            "unsupported field selector {key:?}"
-                        )));
-                    }
-                },
-            };
-            all &= own == value;
-        }
-        if all {
-            found.push(task);
-        }
-    }
-    Ok(found)
-}
-
-/// Ends a suspended task well, with its supplied outputs or their defaults.
-fn resume(data: &crate::RunData, task: &TaskRow, supplied: &Json) -> Result<Command, ArgoError> {
-    let template = crate::names::template_json(&data.workflow, task.template);
-    let mut parameters = Map::new();
-    for declared in template["outputs"]["parameters"].as_array().into_iter().flatten() {
-        let Some(name) = declared["name"].as_str() else { continue };
-        let value = supplied.get(name).and_then(Json::as_str).map(str::to_owned);
-        let value = value.or_else(|| {
-            declared["valueFrom"]["default"]
-                .as_str()
-                .or(declared["default"].as_str())
-                .map(str::to_owned)
-        });
-        match value {
-            Some(value) => {
-                parameters.insert(name.to_owned(), Json::from(value));
-            }
-            None => {
-                return Err(ArgoError::invalid(format!(
-                    "raw output parameter '{name}' has not been set and does not have a default \
-                     value"
-                )));
-            }
-        }
-    }
-    let outputs = if parameters.is_empty() {
-        Vec::new()
-    } else {
-        vec![("parameters".to_owned(), Json::Object(parameters))]
-    };
-    let task = TaskId { run: data.run.run, task: task.task };
-    Ok(Command::ResumeTask { task, outputs: Some(outputs), carry: None })
-}
-
-/// `set`: outputs, phase or message of suspended nodes.
-fn set(
-    data: &crate::RunData,
-    body: &Json,
-    tasks: Vec<&TaskRow>,
-) -> Result<Vec<Command>, ArgoError> {
-    if tasks.is_empty() {
-        return Err(ArgoError::invalid(
-            "currently, set only targets suspend nodes: no suspend nodes matching \
-             nodeFieldSelector",
-        ));
-    }
-    let supplied = match body["outputParameters"].as_str() {
-        Some(text) if !text.is_empty() => serde_json::from_str(text)
-            .map_err(|e| ArgoError::invalid(format!("outputParameters is not JSON: {e}")))?,
-        _ => Json::Null,
-    };
-    let phase = body["phase"].as_str().unwrap_or_default();
-    tasks
-        .into_iter()
-        .map(|task| {
-            let id = TaskId { run: data.run.run, task: task.task };
-            match phase {
-                "Failed" | "Error" => Ok(Command::Mark {
-                    task: id,
-                    outcome: Outcome::Failed,
-                    by: body["message"].as_str().unwrap_or("set").to_owned(),
-                }),
-                "Skipped" => {
-                    Ok(Command::Mark { task: id, outcome: Outcome::Skipped, by: "set".to_owned() })
-                }
-                "Succeeded" | "" => resume(data, task, &supplied),
-                other => Err(ArgoError::invalid(format!("phase {other:?} cannot be set"))),
-            }
-        })
-        .collect()
 }
 
 /// Used by the routes that answer streams.

@@ -1,6 +1,7 @@
 //! A run's rows as Argo shows them: the workflow object with its status and nodes.
 
 mod node;
+mod resources;
 mod tree;
 
 use std::collections::BTreeMap;
@@ -14,7 +15,7 @@ use serde_json::json;
 
 use crate::names::{self, Rows, has_retry, phase, template_json, workflow_name};
 use crate::values::seconds;
-use node::message;
+use node::{fails, message};
 pub use tree::nodes;
 
 /// Everything that is known of one run.
@@ -118,11 +119,14 @@ pub fn workflow_object(data: &RunData) -> Json {
         "conditions": conditions(data, phase),
     });
     if done {
-        let seconds: i64 = (status["nodes"].as_object().into_iter().flatten())
-            .filter(|(_, n)| n["type"] == "Pod" || n["type"] == "HTTP")
-            .filter_map(|(_, n)| n["resourcesDuration"]["cpu"].as_i64())
-            .sum();
-        status["resourcesDuration"] = json!({ "cpu": seconds, "memory": seconds });
+        let mut used = (0, 0);
+        for (_, node) in status["nodes"].as_object().into_iter().flatten() {
+            if node["type"] == "Pod" || node["type"] == "HTTP" {
+                let of = |what: &str| node["resourcesDuration"][what].as_i64().unwrap_or(0);
+                used = (used.0 + of("cpu"), used.1 + of("memory"));
+            }
+        }
+        status["resourcesDuration"] = resources::shown(used);
     }
     if let Some(message) = message_of_run(data, phase) {
         status["message"] = Json::from(message);
@@ -145,6 +149,11 @@ pub fn workflow_object(data: &RunData) -> Json {
         "spec": spec,
         "status": status,
     })
+}
+
+/// What a task has used, in seconds of CPU and of memory.
+pub(crate) fn used(workflow: &Workflow, task: &TaskRow) -> Option<(i64, i64)> {
+    resources::of(template_json(workflow, task.template), task)
 }
 
 /// A text that changes whenever the object does.
@@ -190,16 +199,20 @@ fn message_of_run(data: &RunData, phase: &str) -> Option<String> {
         None => {}
     }
     let entry = data.tasks.iter().find(|t| t.scope.0 == 0 && t.node == Some(NodeNo(0)))?;
+    let failed =
+        |scope| data.tasks.iter().find(|t| t.scope == scope && fails(data, t)).map(|t| t.task);
     let kind = if has_retry(data, entry) && entry.attempt > 0 { "Retry" } else { "" };
     match self::phase(&data.workflow, entry) {
-        "Failed" | "Error" => message(data, entry, kind).or_else(|| data.run.message.clone()),
+        "Failed" | "Error" => {
+            message(data, entry, kind, &failed).or_else(|| data.run.message.clone())
+        }
         _ => data
             .tasks
             .iter()
             .find(|t| {
                 t.hook.is_some() && matches!(names::phase(&data.workflow, t), "Failed" | "Error")
             })
-            .and_then(|t| message(data, t, ""))
+            .and_then(|t| message(data, t, "", &failed))
             .or_else(|| data.run.message.clone()),
     }
 }

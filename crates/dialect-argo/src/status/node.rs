@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kobza_model::{Cause, Json, TaskRow, TaskState};
+use kobza_model::{Cause, Json, ScopeNo, TaskNo, TaskRow, TaskState};
 use serde_json::{Map, json};
 
-use super::RunData;
 use super::tree::Tree;
+use super::{RunData, resources};
 use crate::names::{
     self, item_of, node_id, node_name, node_of, phase, template_json, template_spec, workflow_name,
 };
@@ -43,7 +43,9 @@ impl Tree<'_> {
         if let Some(boundary) = boundary {
             node["boundaryID"] = Json::from(boundary);
         }
-        if let Some(message) = message(self.data, task, kind) {
+        if let Some(message) =
+            message(self.data, task, kind, &|scope| self.failed.get(&scope).copied())
+        {
             node["message"] = Json::from(message);
         }
         if let Some(inputs) = inputs(&task.inputs) {
@@ -56,9 +58,9 @@ impl Tree<'_> {
         if matches!(kind, "Pod" | "HTTP") {
             node["progress"] = Json::from(if ended { "1/1" } else { "0/1" });
             node["hostNodeName"] = Json::from("localhost");
-            if let (Some(start), Some(end), true) = (task.started_at, task.ended_at, ended) {
-                let used = (end.0 - start.0).max(0) / 1_000_000;
-                node["resourcesDuration"] = json!({ "cpu": used, "memory": used });
+            let used = resources::of(template_json(workflow, task.template), task);
+            if let Some(used) = used.filter(|_| ended) {
+                node["resourcesDuration"] = resources::shown(used);
             }
         }
         let kept = own.and_then(|own| own.get("$cache")).and_then(|key| key.as_str());
@@ -68,6 +70,9 @@ impl Tree<'_> {
                 "hit": task.cause == Cause::Cache,
                 "cacheName": parts.next(), "key": parts.next(),
             });
+        }
+        if kind == "Pod" && self.is_up(task) {
+            node["daemoned"] = Json::Bool(true);
         }
         if task.hook.is_some() {
             node["nodeFlag"] = json!({ "hooked": true });
@@ -133,7 +138,13 @@ const RETRY_MESSAGES: &[&str] = &[
     "Backoff would exceed max duration limit",
 ];
 
-pub(super) fn message(data: &RunData, task: &TaskRow, kind: &str) -> Option<String> {
+/// The message of a node. `failed` answers for the first task of a scope that failed.
+pub(super) fn message(
+    data: &RunData,
+    task: &TaskRow,
+    kind: &str,
+    failed: &dyn Fn(ScopeNo) -> Option<TaskNo>,
+) -> Option<String> {
     let workflow = &data.workflow;
     let word = phase(workflow, task);
     let of_code = || {
@@ -170,17 +181,10 @@ pub(super) fn message(data: &RunData, task: &TaskRow, kind: &str) -> Option<Stri
         return Some("template has failed or errored children and failFast enabled".to_owned());
     }
     if matches!(role, "steps" | "group") && kind != "Retry" && word == "Failed" {
-        let child = task.child.and_then(|scope| {
-            data.tasks.iter().find(|t| {
-                t.scope == scope
-                    && !t.summary
-                    && t.hook.is_none()
-                    && matches!(phase(workflow, t), "Failed" | "Error")
-            })
-        });
+        let child = task.child.and_then(failed).and_then(|task| data.tasks.get(task.index()));
         if let Some(child) = child {
             if role == "steps" {
-                return message(data, child, "StepGroup");
+                return message(data, child, "StepGroup", failed);
             }
             let id = node_id(workflow_name(&data.run), &node_name(data, child));
             return Some(format!("child '{id}' failed"));
@@ -194,6 +198,13 @@ pub(super) fn message(data: &RunData, task: &TaskRow, kind: &str) -> Option<Stri
         return None;
     }
     task.message.clone().or_else(of_code)
+}
+
+/// Whether a task makes the graph that it is in fail.
+pub(super) fn fails(data: &RunData, task: &TaskRow) -> bool {
+    !task.summary
+        && task.hook.is_none()
+        && matches!(phase(&data.workflow, task), "Failed" | "Error")
 }
 
 fn inputs(resolved: &Json) -> Option<Json> {

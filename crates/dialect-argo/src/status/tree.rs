@@ -1,6 +1,6 @@
 //! The walk over a run's rows that draws `status.nodes`: which nodes there are, and their edges.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use indexmap::IndexMap;
 use kobza_model::{
@@ -8,9 +8,10 @@ use kobza_model::{
 };
 use serde_json::json;
 
-use super::RunData;
+use super::node::fails;
+use super::{RunData, resources};
 use crate::names::{
-    has_retry, node_id, node_name, phase, template_json, template_spec, workflow_name,
+    has_retry, node_id, node_name, node_of, phase, template_json, template_spec, workflow_name,
 };
 use crate::values::seconds;
 
@@ -29,6 +30,10 @@ pub(super) struct Tree<'a> {
     /// Scopes by owner and attempt.
     activations: BTreeMap<(TaskNo, u32), ScopeNo>,
     outbound: BTreeMap<String, Vec<String>>,
+    /// The first task of each scope that failed.
+    pub(super) failed: BTreeMap<ScopeNo, TaskNo>,
+    /// Edges that were drawn after both of their nodes.
+    drawn: HashSet<(String, String)>,
 }
 
 /// `status.nodes`, by id.
@@ -45,10 +50,15 @@ pub fn nodes(data: &RunData) -> IndexMap<String, Json> {
         attempts: BTreeMap::new(),
         activations: BTreeMap::new(),
         outbound: BTreeMap::new(),
+        failed: BTreeMap::new(),
+        drawn: HashSet::new(),
     };
     for task in &data.tasks {
         if task.task.0 == 0 {
             continue;
+        }
+        if fails(data, task) {
+            tree.failed.entry(task.scope).or_insert(task.task);
         }
         if task.hook.is_some() {
             tree.hooks.entry(task.parent.unwrap_or(TaskNo(0))).or_default().push(task.task);
@@ -82,7 +92,7 @@ fn sum_up(nodes: &mut IndexMap<String, Json>) {
     struct Sum {
         ended: u64,
         total: u64,
-        seconds: i64,
+        used: (i64, i64),
     }
     let mut sums = vec![Sum::default(); nodes.len()];
     // A node comes before what it holds.
@@ -96,14 +106,17 @@ fn sum_up(nodes: &mut IndexMap<String, Json>) {
         if matches!(node["type"].as_str(), Some("Pod" | "HTTP" | "Plugin")) {
             sums[place].total += 1;
             sums[place].ended += u64::from(!node["finishedAt"].is_null());
-            sums[place].seconds += node["resourcesDuration"]["cpu"].as_i64().unwrap_or(0);
+            let used = |what: &str| node["resourcesDuration"][what].as_i64().unwrap_or(0);
+            sums[place].used.0 += used("cpu");
+            sums[place].used.1 += used("memory");
         }
         if let Some(holder) = holders[place].filter(|holder| *holder < place) {
             let own = sums[place];
             let sum = &mut sums[holder];
             sum.ended += own.ended;
             sum.total += own.total;
-            sum.seconds += own.seconds;
+            sum.used.0 += own.used.0;
+            sum.used.1 += own.used.1;
         }
     }
     for (place, sum) in sums.into_iter().enumerate() {
@@ -113,7 +126,7 @@ fn sum_up(nodes: &mut IndexMap<String, Json>) {
         }
         node["progress"] = Json::from(format!("{}/{}", sum.ended, sum.total));
         if !node["finishedAt"].is_null() {
-            node["resourcesDuration"] = json!({ "cpu": sum.seconds, "memory": sum.seconds });
+            node["resourcesDuration"] = resources::shown(sum.used);
         }
     }
 }
@@ -155,8 +168,8 @@ impl Tree<'_> {
         } else if task.attempt == 0
             || matches!(task.state, TaskState::Skipped | TaskState::UpstreamFailed)
         {
-            // It ended before anything of it began: or its result came from a cache.
-            if task.cause == Cause::Cache { self.body_kind(task) } else { "Skipped" }
+            // It ended before anything of it began: unless its result was there already.
+            if task.state == TaskState::Succeeded { self.body_kind(task) } else { "Skipped" }
         } else if retry {
             "Retry"
         } else {
@@ -341,6 +354,7 @@ impl Tree<'_> {
         let mut previous: Vec<String> = Vec::new();
         for &member in members {
             let Some(group) = self.task(member, Some(id)) else { continue };
+            self.only_daemons(member, &group);
             if first.is_empty() {
                 first.push(group.clone());
             }
@@ -351,6 +365,40 @@ impl Tree<'_> {
         }
         self.outbound.insert(id.to_owned(), previous);
         first
+    }
+
+    /// A group whose steps have ended, daemons apart, has succeeded, though its daemons live on.
+    fn only_daemons(&mut self, group: TaskNo, id: &str) {
+        let tasks = &self.data.tasks;
+        let scope = match tasks.get(group.index()) {
+            Some(group) if group.state == TaskState::Running => group.child,
+            _ => return,
+        };
+        let mut since = None;
+        for member in scope.and_then(|scope| self.members.get(scope.index())).into_iter().flatten()
+        {
+            let Some(member) = tasks.get(member.index()) else { return };
+            if self.is_up(member) {
+                since = since.max(member.started_at);
+            } else if !member.state.is_finished() {
+                return;
+            } else {
+                since = since.max(member.ended_at);
+            }
+        }
+        if let Some(node) = self.nodes.get_mut(id) {
+            node["phase"] = Json::from("Succeeded");
+            node["finishedAt"] = json!(since.map(seconds));
+        }
+    }
+
+    /// Whether a task is a daemon that runs.
+    pub(super) fn is_up(&self, task: &TaskRow) -> bool {
+        let scope = self.data.scopes.get(task.scope.index());
+        let node = scope
+            .zip(task.node)
+            .and_then(|(scope, node)| node_of(self.workflow(), scope.template, node));
+        task.state == TaskState::Running && node.is_some_and(|node| node.daemon)
     }
 
     fn dag(&mut self, task: &TaskRow, members: &[TaskNo], id: &str) -> Vec<String> {
@@ -395,11 +443,11 @@ impl Tree<'_> {
     }
 
     fn add_child(&mut self, parent: &str, child: &str) {
+        if !self.drawn.insert((parent.to_owned(), child.to_owned())) {
+            return;
+        }
         let Some(Json::Object(node)) = self.nodes.get_mut(parent) else { return };
-        let children = node.entry("children").or_insert_with(|| json!([]));
-        if let Some(children) = children.as_array_mut()
-            && !children.iter().any(|c| c == child)
-        {
+        if let Some(children) = node.entry("children").or_insert_with(|| json!([])).as_array_mut() {
             children.push(Json::from(child));
         }
     }

@@ -114,6 +114,7 @@ impl Server {
             logs: LogStore::new(folder.path().join("logs")),
             check_token: Some(Arc::new(|token| token == "good")),
             artifacts: folder.path().join("artifacts"),
+            lookup: Arc::new(|_, _, _| None),
             schedules: None,
             seal: None,
         };

@@ -361,6 +361,101 @@ pub(crate) fn a_daemon_serves_its_readers_and_ends_with_its_scope() {
     }
 }
 
+/// Three groups in a row: a server, two clients of it, and a last one.
+fn groups_with_a_daemon() -> Workflow {
+    let server = Node { daemon: true, retry: retry(1), ..node("server") };
+    let up = Tree::Is(Predicate {
+        node: NodeNo(0),
+        quantifier: Quantifier::Summary,
+        outcomes: vec![Outcome::Succeeded],
+        causes: vec![],
+        except_causes: vec![],
+        or_daemon: true,
+    });
+    let groups = vec![
+        Node { daemon: true, call: TemplateNo(4), ..node("first") },
+        Node { call: TemplateNo(5), gate: Gate::Logical(up), ..needs("second", &[0]) },
+        Node { call: TemplateNo(6), ..needs("third", &[1]) },
+    ];
+    workflow(
+        vec![Node { call: TemplateNo(3), ..node("steps") }],
+        vec![
+            graph("steps", groups),
+            graph("first", vec![server, node("beside")]),
+            graph("second", vec![node("a"), node("b")]),
+            graph("third", vec![node("c")]),
+        ],
+    )
+}
+
+#[test]
+pub(crate) fn a_daemon_of_a_group_lives_until_the_groups_have_ended() {
+    let definition = groups_with_a_daemon();
+    let mut bench = Bench::new(definition.clone());
+    bench.started("server");
+    assert!(!bench.states().contains_key("a"), "the group waits for its other task");
+    bench.ends("beside", Outcome::Succeeded);
+    assert_eq!(bench.states()["first"], TaskState::Running);
+    bench.ends("a", Outcome::Succeeded);
+    let server = bench.launch_of("server");
+    // After a restart the group is still up, and what comes next still runs.
+    bench.restart(&definition, EngineOptions::default());
+    bench.ends("b", Outcome::Succeeded);
+    assert!(bench.killed.is_empty());
+    bench.ends("c", Outcome::Succeeded);
+    assert_eq!(bench.killed, vec![server]);
+    assert_eq!(bench.states()["steps"], TaskState::Running);
+    bench.go();
+    for name in ["server", "first", "steps"] {
+        assert_eq!(bench.states()[name], TaskState::Succeeded, "{name}");
+    }
+    assert_eq!(bench.state(), RunState::Succeeded);
+
+    // Lost in between: what is behind it goes on, and the end waits until it is back.
+    let mut bench = Bench::new(definition.clone());
+    bench.started("server");
+    let server = bench.launch_of("server");
+    bench.ends("beside", Outcome::Succeeded);
+    bench.report(server, kobza_engine::ReportBody::Lost { message: "gone".to_owned() });
+    for name in ["a", "b", "c"] {
+        bench.ends(name, Outcome::Succeeded);
+    }
+    assert_eq!(bench.state(), RunState::Running);
+    bench.started("server");
+    assert_eq!(bench.killed, vec![bench.launch_of("server")]);
+    bench.go();
+    assert_eq!(bench.state(), RunState::Succeeded);
+}
+
+#[test]
+pub(crate) fn a_daemon_of_a_group_ends_with_a_failure_or_a_stop() {
+    for failing in ["beside", "a", "c"] {
+        let mut bench = Bench::new(groups_with_a_daemon());
+        bench.started("server");
+        for name in ["beside", "a", "b", "c"] {
+            if !bench.states().contains_key(name) {
+                break;
+            }
+            let outcome = if name == failing { Outcome::Failed } else { Outcome::Succeeded };
+            bench.ends(name, outcome);
+        }
+        assert_eq!(bench.killed, vec![bench.launch_of("server")], "{failing}");
+        bench.go();
+        assert_eq!(bench.states()["server"], TaskState::Succeeded, "{failing}");
+        assert_eq!(bench.state(), RunState::Failed, "{failing}");
+    }
+    let mut bench = Bench::new(groups_with_a_daemon());
+    bench.started("server");
+    bench.ends("beside", Outcome::Succeeded);
+    bench.apply(Command::StopRun {
+        run: bench.run,
+        mode: kobza_engine::StopMode::Stop,
+        reason: String::new(),
+    });
+    bench.go();
+    assert!(bench.state().is_finished(), "{:?}", bench.states());
+}
+
 fn depends_on_daemon(name: &str) -> Node {
     Node { gate: Gate::Logical(bare(0)), ..node(name) }
 }

@@ -185,9 +185,10 @@ pub(crate) const SETTINGS: &[Setting] = &[
         variable: "KOBZA_ARGO_IMAGES",
         form: Form::List,
         default: None,
-        help: "What container images of Argo workflows stand for: `NAME=FOLDER`, the unpacked \
-               root file system of an image by its name (with or without registry and tag), or \
-               `NAME=host`; the host's own commands when absent",
+        help: "What container images of Argo workflows stand for, by name with or without \
+               registry and tag (`*`: all others): `NAME=FOLDER`, an unpacked root file system; \
+               `NAME=engine`, what Docker or Podman has; `NAME=host`, the host's own commands, as \
+               when absent; `NAME=nothing`, which succeeds without being run",
     },
     Setting {
         key: "client.server",

@@ -1,7 +1,5 @@
-//! What a linter tells beyond compilation: fields that there are not, and references to what is not
-//! declared.
+//! Fields that there are not, and names that are missing.
 
-use kobza_expr::argo_template::tags;
 use kobza_model::Json;
 
 use crate::document::{Diagnostic, Kind, Object};
@@ -39,22 +37,16 @@ const HOOK: &str = "template arguments templateRef expression";
 const HTTP: &str = "method url headers timeoutSeconds successCondition body bodyFrom \
     insecureSkipVerify";
 
-type Result<T> = std::result::Result<T, Diagnostic>;
+use super::Result;
 
-/// Finds what a linter finds.
-pub(crate) fn check(object: &Object) -> Result<()> {
+/// No fields but those that there are.
+pub(super) fn check(object: &Object) -> Result<()> {
     let json = &object.json;
     only(json, "apiVersion kind metadata spec status", "")?;
-    let (spec, path) = match object.kind {
-        Kind::CronWorkflow => {
-            only(&json["spec"], CRON, "spec")?;
-            (&json["spec"]["workflowSpec"], "spec.workflowSpec")
-        }
-        Kind::Workflow | Kind::WorkflowTemplate | Kind::ClusterWorkflowTemplate => {
-            (&json["spec"], "spec")
-        }
-        _ => return Ok(()),
-    };
+    if object.kind == Kind::CronWorkflow {
+        only(&json["spec"], CRON, "spec")?;
+    }
+    let (spec, path) = super::spec_of(object);
     only(spec, SPEC, path)?;
     values(&spec["arguments"], &format!("{path}.arguments"))?;
     retry(&spec["retryStrategy"], &format!("{path}.retryStrategy"))?;
@@ -62,17 +54,10 @@ pub(crate) fn check(object: &Object) -> Result<()> {
     for (at, written) in list(&spec["templates"]) {
         template(written, &format!("{path}.templates[{at}]"))?;
     }
-    // Whose arguments come from elsewhere is known when it runs.
-    let closed = object.kind != Kind::WorkflowTemplate
-        && object.kind != Kind::ClusterWorkflowTemplate
-        && spec.get("workflowTemplateRef").is_none();
-    for (at, written) in list(&spec["templates"]) {
-        references(spec, written, &format!("{path}.templates[{at}]"), closed)?;
-    }
     Ok(())
 }
 
-fn list(json: &Json) -> impl Iterator<Item = (usize, &Json)> {
+pub(super) fn list(json: &Json) -> impl Iterator<Item = (usize, &Json)> {
     json.as_array().into_iter().flatten().enumerate()
 }
 
@@ -134,7 +119,8 @@ fn values(json: &Json, path: &str) -> Result<()> {
 fn named(json: &Json, path: &str) -> Result<()> {
     match json["name"].as_str() {
         Some(name) if !name.is_empty() => Ok(()),
-        _ => Err(Diagnostic::new(format!("{path}.name"), "name is required")),
+        _ => Err(Diagnostic::new(format!("{path}.name"), "name is required")
+            .hint("every parameter and artifact has a name")),
     }
 }
 
@@ -209,109 +195,4 @@ fn call(json: &Json, path: &str, known: &str) -> Result<()> {
         template(&json["inline"], &format!("{path}.inline"))?;
     }
     Ok(())
-}
-
-/// Every plain tag of a template names something that is declared.
-fn references(spec: &Json, template: &Json, path: &str, closed: bool) -> Result<()> {
-    let declared = |side: &str, name: &str| {
-        list(&template["inputs"][side]).any(|(_, item)| item["name"] == name)
-    };
-    let siblings: Vec<&str> = list(&template["steps"])
-        .flat_map(|(_, group)| list(group))
-        .chain(list(&template["dag"]["tasks"]))
-        .filter_map(|(_, call)| call["name"].as_str())
-        .collect();
-    let composite = !siblings.is_empty();
-    let mut found = Ok(());
-    walk(template, path, &mut |text, at| {
-        for tag in tags(text) {
-            let tag = tag.trim();
-            if tag.starts_with('=') || tag.contains("{{") {
-                continue;
-            }
-            let parts: Vec<&str> = tag.splitn(4, '.').collect();
-            let good = match parts[..] {
-                ["inputs", side @ ("parameters" | "artifacts"), name, ..] => {
-                    // A name may have dots: what follows it is then part of it.
-                    let whole = tag.split_once('.').and_then(|(_, r)| r.split_once('.'));
-                    declared(side, name) || whole.is_some_and(|(_, whole)| declared(side, whole))
-                }
-                ["steps" | "tasks", name, ..] if composite => siblings.contains(&name),
-                ["workflow", "parameters", name, ..] if closed && name != "json" => {
-                    let whole = tag.trim_start_matches("workflow.parameters.");
-                    list(&spec["arguments"]["parameters"])
-                        .any(|(_, p)| p["name"] == name || p["name"] == whole)
-                }
-                _ => true,
-            };
-            if !good && found.is_ok() {
-                found = Err(Diagnostic::new(at, format!("failed to resolve {{{{{tag}}}}}"))
-                    .hint("declare it, or check its spelling"));
-            }
-        }
-    });
-    found
-}
-
-/// Calls `with` for each text and its path; not inside of inline templates, which have inputs of
-/// their own.
-fn walk(json: &Json, path: &str, with: &mut dyn FnMut(&str, &str)) {
-    match json {
-        Json::String(text) => with(text, path),
-        Json::Array(items) => {
-            for (at, item) in items.iter().enumerate() {
-                walk(item, &format!("{path}[{at}]"), with);
-            }
-        }
-        Json::Object(fields) => {
-            for (key, value) in fields.iter().filter(|(key, _)| *key != "inline") {
-                walk(value, &format!("{path}.{key}"), with);
-            }
-        }
-        _ => {}
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn lint(spec: &str) -> std::result::Result<(), Diagnostic> {
-        let text = format!("kind: Workflow\nmetadata: {{name: w}}\nspec:\n  entrypoint: a\n{spec}");
-        let objects = crate::parse(&text).expect("an object");
-        crate::lint(&objects[0], &(), &crate::CompileOptions::default())
-    }
-
-    #[test]
-    fn mistakes_have_a_path_and_a_hint() {
-        let body = "container: {image: x, command: [x]}";
-        for (spec, path, message, hint) in [
-            (format!("  entryPoint: b\n  templates: [{{name: a, {body}}}]"),
-                "spec.entryPoint", "unknown field", "did you mean \"entrypoint\"?"),
-            (format!("  templates: [{{name: a, retryStragety: {{limit: 1}}, {body}}}]"),
-                "spec.templates[0].retryStragety", "unknown field", "retryStrategy"),
-            ("  templates: [{name: a, container: {image: x, cmd: [x]}}]".to_owned(),
-                "spec.templates[0].container.cmd", "unknown field", ""),
-            (format!("  templates: [{{name: a, retryStrategy: {{retryPolicy: Sometimes}}, {body}}}]"),
-                "spec.templates[0].retryStrategy.retryPolicy", "RetryPolicy", "OnError"),
-            ("  templates: [{name: a, container: {image: x, args: ['{{inputs.parameters.p}}']}}]".to_owned(),
-                "spec.templates[0].container.args[0]", "failed to resolve {{inputs.parameters.p}}", "declare"),
-            ("  templates: [{name: a, container: {image: x, args: ['{{workflow.parameters.p}}']}}]".to_owned(),
-                "spec.templates[0].container.args[0]", "failed to resolve", "declare"),
-            (format!("  templates:\n  - {{name: a, steps: [[{{name: s, template: b, when: '{{{{steps.t.status}}}} == x'}}]]}}\n  - {{name: b, {body}}}"),
-                "spec.templates[0].steps[0][0].when", "failed to resolve {{steps.t.status}}", ""),
-            (format!("  templates: [{{name: a, inputs: {{parameters: [{{value: x}}]}}, {body}}}]"),
-                "spec.templates[0].inputs.parameters[0].name", "name is required", ""),
-        ] {
-            let wrong = lint(&spec).expect_err(&spec);
-            assert_eq!(wrong.path, path, "{wrong}");
-            assert!(wrong.message.contains(message), "{wrong}");
-            assert!(wrong.hint.unwrap_or_default().contains(hint), "{spec}");
-        }
-        let good = "  arguments: {parameters: [{name: p, value: v}]}\n  templates:\n  - name: a\n    \
-            inputs: {parameters: [{name: a.b}]}\n    steps: [[{name: s, template: b, when: \
-            '{{workflow.parameters.p}} == {{inputs.parameters.a.b}}'}]]\n  - {name: b, container: \
-            {image: x, command: ['{{pod.name}}', '{{=inputs.parameters.x ?? 1}}']}}";
-        assert_eq!(lint(good), Ok(()));
-    }
 }
