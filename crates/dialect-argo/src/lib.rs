@@ -14,10 +14,12 @@ pub mod exec;
 mod launch;
 mod limits;
 mod lint;
+mod loops;
 mod metrics;
 mod names;
 mod normal;
 mod outputs;
+mod pod;
 mod repository;
 pub mod rest;
 mod retry;
@@ -28,10 +30,11 @@ use kobza_engine::{Decision, Launch, Question};
 use kobza_runtime::{Dialect, ExecutorName, Facts, LaunchSpec};
 
 pub use compile::{CompileOptions, Library, compile, effective_spec, lint};
-pub use decide::{LOOP_MAX, RECURSION_MAX};
+pub use decide::RECURSION_MAX;
 pub use document::{Diagnostic, FILE_BYTES_MAX, Kind, Object, parse};
 pub use launch::{ArgoSettings, ExecSpec, Image, Mount};
 pub use limits::{NeededLimit, limits};
+pub use loops::LOOP_MAX;
 pub use names::{fnv32a, node_id, pod_name};
 pub use status::{RunData, nodes, workflow_object, workflow_phase};
 

@@ -71,7 +71,7 @@ impl Repository {
                 _ => Some(KEY_FORMAT.to_owned()),
             };
             for field in ["bucket", "endpoint"] {
-                if !fields.get(field).and_then(Json::as_str).is_some_and(|v| !v.is_empty()) {
+                if fields.get(field).and_then(Json::as_str).is_none_or(str::is_empty) {
                     return Err(wrong(format!("s3.{field} is required")));
                 }
             }

@@ -1,5 +1,6 @@
 //! What dialects may look at: the engine's rows, outputs in memory or in the store.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -29,9 +30,15 @@ const MAX_HELD: usize = 200_000;
 impl OutputCache {
     pub(crate) fn put(&mut self, row: &OutputRow) {
         let task = self.runs.entry(row.run).or_default().entry(row.task).or_default();
-        if task.insert(row.key.clone(), Arc::new(row.value.clone())).is_none() {
-            self.held += 1;
-        }
+        let before = task.len();
+        task.insert(row.key.clone(), Arc::new(row.value.clone()));
+        self.held += task.len() - before;
+    }
+
+    /// Keeps what was read of a task, so that it is not read again by each that asks.
+    fn keep(&mut self, id: TaskId, outputs: BTreeMap<String, Arc<Json>>) {
+        self.held += outputs.len();
+        self.runs.entry(id.run).or_default().insert(id.task, outputs);
     }
 
     /// Bounds the memory; called when everything held is in the store as well.
@@ -66,21 +73,32 @@ pub(crate) struct RunFacts<'a> {
     pub(crate) engine: &'a Engine,
     pub(crate) run: &'a RunRow,
     pub(crate) workflow: &'a Arc<Workflow>,
-    pub(crate) outputs: &'a OutputCache,
+    pub(crate) outputs: &'a RefCell<OutputCache>,
     pub(crate) store: &'a dyn Store,
     pub(crate) lookup: &'a Lookup,
     pub(crate) now: Timestamp,
 }
 
 impl RunFacts<'_> {
-    fn stored(&self, task: TaskNo) -> Vec<(String, Arc<Json>)> {
-        match self.store.outputs(self.run.run, task) {
+    /// All outputs of a task, kept from now on.
+    fn of_task<T>(&self, task: TaskNo, with: impl Fn(&BTreeMap<String, Arc<Json>>) -> T) -> T {
+        let id = TaskId { run: self.run.run, task };
+        if let Some(outputs) = self.outputs.borrow().get(id) {
+            return with(outputs);
+        }
+        let outputs = match self.store.outputs(id.run, task) {
             Ok(outputs) => outputs.into_iter().map(|(k, v)| (k, Arc::new(v))).collect(),
             Err(error) => {
                 tracing::error!(%error, "outputs could not be read");
-                Vec::new()
+                return with(&BTreeMap::new());
             }
+        };
+        let answer = with(&outputs);
+        // That there are none is cheap to find out again, and may change.
+        if !outputs.is_empty() {
+            self.outputs.borrow_mut().keep(id, outputs);
         }
+        answer
     }
 }
 
@@ -114,17 +132,11 @@ impl Facts for RunFacts<'_> {
     }
 
     fn output(&self, task: TaskNo, key: &str) -> Option<Arc<Json>> {
-        match self.outputs.get(TaskId { run: self.run.run, task }) {
-            Some(outputs) => outputs.get(key).cloned(),
-            None => self.stored(task).into_iter().find(|(k, _)| k == key).map(|(_, v)| v),
-        }
+        self.of_task(task, |outputs| outputs.get(key).cloned())
     }
 
     fn outputs(&self, task: TaskNo) -> Vec<(String, Arc<Json>)> {
-        match self.outputs.get(TaskId { run: self.run.run, task }) {
-            Some(outputs) => outputs.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
-            None => self.stored(task),
-        }
+        self.of_task(task, |outputs| outputs.iter().map(|(k, v)| (k.clone(), v.clone())).collect())
     }
 
     fn live_runs(&self) -> Vec<RunRow> {

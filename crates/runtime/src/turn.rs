@@ -4,6 +4,7 @@ mod act;
 mod commit;
 mod restore;
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -118,7 +119,7 @@ impl Runtime {
             executors,
             lookup,
             fence,
-            outputs: OutputCache::default(),
+            outputs: RefCell::new(OutputCache::default()),
             seen_outputs: 0,
             carriers: HashMap::new(),
             own: VecDeque::new(),
@@ -168,7 +169,7 @@ struct Turner {
     executors: BTreeMap<ExecutorName, Arc<dyn Executor>>,
     lookup: Arc<Lookup>,
     fence: Fence,
-    outputs: OutputCache,
+    outputs: RefCell<OutputCache>,
     /// How many of the engine's fresh outputs are in the cache already.
     seen_outputs: usize,
     /// Which executor has a launch.
@@ -413,7 +414,7 @@ impl Turner {
             let more = self.engine.work(slice);
             steps -= slice;
             for row in &self.engine.fresh_outputs()[self.seen_outputs..] {
-                self.outputs.put(row);
+                self.outputs.get_mut().put(row);
             }
             self.seen_outputs = self.engine.fresh_outputs().len();
             let questions = self.engine.take_questions();

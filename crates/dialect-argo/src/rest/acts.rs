@@ -93,15 +93,6 @@ fn retry(data: &RunData, body: &Json) -> Result<Vec<Command>, ArgoError> {
     if !given.is_empty() {
         let mut extra = data.run.extra.clone();
         for (name, value) in given {
-            let arguments = &mut extra["argo"]["spec"]["arguments"]["parameters"];
-            let shown = json!({ "name": name, "value": value });
-            match arguments.as_array_mut() {
-                Some(list) => match list.iter_mut().find(|p| p["name"] == name.as_str()) {
-                    Some(there) => *there = shown,
-                    None => list.push(shown),
-                },
-                None => *arguments = json!([shown]),
-            }
             extra["argo"]["parameters"][name.as_str()] = Json::from(value);
         }
         commands.push(Command::Annotate { run, labels: None, params: None, extra: Some(extra) });
@@ -195,7 +186,7 @@ async fn resubmit(state: &ArgoState, namespace: &str, data: &RunData, body: &Jso
             "generateName": prefix, "namespace": namespace, "labels": labels,
             "annotations": notes["annotations"],
         },
-        "spec": notes["spec"],
+        "spec": crate::status::written_spec(data),
     }))?;
     let mut parameters: BTreeMap<String, String> = data
         .run

@@ -9,6 +9,7 @@ mod artifacts;
 mod collect;
 mod cron;
 mod detail;
+mod events;
 mod metered;
 mod objects;
 mod plain;
@@ -149,6 +150,7 @@ pub fn router(state: ArgoState) -> Router {
     let api = Router::new()
         .merge(workflows::routes())
         .merge(objects::routes())
+        .merge(events::routes())
         .merge(artifacts::routes())
         .merge(cron::routes())
         .merge(plain::routes())

@@ -27,6 +27,12 @@ impl Library for Stored<'_> {
     }
 }
 
+/// The object of a definition's source; null where the source is no object of its own.
+fn written(source: Option<&str>) -> Json {
+    let json: Json = source.and_then(|text| serde_json::from_str(text).ok()).unwrap_or(Json::Null);
+    if json["spec"].is_object() { json } else { Json::Null }
+}
+
 pub(super) fn start_key(name: &str) -> String {
     format!("Run/{name}")
 }
@@ -64,26 +70,19 @@ impl ArgoState {
             .workflow(&row.namespace, &row.workflow, Some(&row.version))?
             .ok_or_else(|| ArgoError::not_found(format!("definition of {run}")))?;
         let mut attempts = Vec::new();
-        let mut outputs = BTreeMap::new();
+        let mut outputs: BTreeMap<_, BTreeMap<String, Arc<Json>>> = BTreeMap::new();
         for task in &image.tasks {
             let id = TaskId { run, task: task.task };
             if task.attempt > 1 {
                 let all = self.views.list_attempts(id)?;
                 attempts.extend(all.into_iter().filter(|a| a.attempt < task.attempt));
             }
-            if task.attempt > 0 || task.summary || task.state.is_finished() {
-                let own: BTreeMap<String, Arc<Json>> = self
-                    .store
-                    .outputs(run, task.task)?
-                    .into_iter()
-                    .map(|(k, v)| (k, Arc::new(v)))
-                    .collect();
-                if !own.is_empty() {
-                    outputs.insert(task.task, own);
-                }
-            }
+        }
+        for (task, key, value) in self.views.run_outputs(run)? {
+            outputs.entry(task).or_default().insert(key, Arc::new(value));
         }
         Ok(RunData {
+            written: written(stored.source.as_deref()),
             workflow: stored.workflow,
             run: image.run,
             tasks: image.tasks,
@@ -97,6 +96,7 @@ impl ArgoState {
     pub(crate) fn light(&self, run: RunRow) -> Result<Option<RunData>, ArgoError> {
         let stored = self.store.workflow(&run.namespace, &run.workflow, Some(&run.version))?;
         Ok(stored.map(|stored| RunData {
+            written: written(stored.source.as_deref()),
             workflow: stored.workflow,
             run,
             tasks: Vec::new(),

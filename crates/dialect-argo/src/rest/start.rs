@@ -198,7 +198,7 @@ impl ArgoState {
             written["arguments"]["parameters"] = Json::Array(list);
         }
         let extra = json!({ "argo": {
-            "name": name, "labels": labels, "annotations": annotations, "spec": written,
+            "name": name, "labels": labels, "annotations": annotations,
             "generateName": metadata["generateName"], "ownerReferences": origin.owners,
             "scheduledTime": annotations.get(crate::cron::SCHEDULED_ANNOTATION),
             "artifacts": written["arguments"]["artifacts"],

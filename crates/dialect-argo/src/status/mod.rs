@@ -30,6 +30,8 @@ pub struct RunData {
     /// Attempts that a newer one replaced.
     pub attempts: Vec<TaskRow>,
     pub outputs: BTreeMap<TaskNo, BTreeMap<String, Arc<Json>>>,
+    /// The object that it was started from, as it was written; null: not known.
+    pub written: Json,
 }
 
 impl Rows for RunData {
@@ -134,8 +136,7 @@ pub fn workflow_object(data: &RunData) -> Json {
     if let Some(outputs) = global_outputs(data) {
         status["outputs"] = outputs;
     }
-    let mut spec =
-        notes.get("spec").cloned().unwrap_or_else(|| data.workflow.source["spec"].clone());
+    let mut spec = written_spec(data);
     if run.state == RunState::Paused {
         spec["suspend"] = Json::Bool(true);
     }
@@ -149,6 +150,28 @@ pub fn workflow_object(data: &RunData) -> Json {
         "spec": spec,
         "status": status,
     })
+}
+
+/// The spec as it was written, with the values that its parameters have.
+pub(crate) fn written_spec(data: &RunData) -> Json {
+    let written = match data.written["kind"].as_str() {
+        Some("CronWorkflow") => &data.written["spec"]["workflowSpec"],
+        Some(_) => &data.written["spec"],
+        None => &data.workflow.source["spec"],
+    };
+    let mut spec = written.clone();
+    let notes = &data.run.extra["argo"]["parameters"];
+    let given = data.run.params.as_object().into_iter().flatten();
+    let parameters: Vec<Json> = given
+        .map(|(name, value)| {
+            let value = notes.get(name).unwrap_or(value);
+            json!({ "name": name, "value": value })
+        })
+        .collect();
+    if spec["arguments"].is_object() || !parameters.is_empty() {
+        spec["arguments"]["parameters"] = Json::Array(parameters);
+    }
+    spec
 }
 
 /// What a task has used, in seconds of CPU and of memory.

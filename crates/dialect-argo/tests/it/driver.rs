@@ -324,6 +324,7 @@ impl Driver {
     pub(crate) fn data(&self) -> RunData {
         let image = self.engine.image(self.run).expect("the run");
         RunData {
+            written: Json::Null,
             run: image.run,
             workflow: self.engine.workflow(self.run).expect("the workflow").clone(),
             tasks: image.tasks,

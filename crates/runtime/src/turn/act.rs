@@ -58,7 +58,7 @@ impl Turner {
             }
             // A run that was reopened in the same batch stays.
             if self.engine.evict(run) {
-                self.outputs.drop_run(run);
+                self.outputs.get_mut().drop_run(run);
             }
         }
     }

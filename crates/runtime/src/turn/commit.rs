@@ -46,10 +46,10 @@ impl Turner {
                 let rewritten =
                     commit.engine.outputs.iter().any(|o| o.task == id.task && o.run == id.run);
                 if !rewritten {
-                    self.outputs.drop_task(*id);
+                    self.outputs.get_mut().drop_task(*id);
                 }
             }
-            self.outputs.trim();
+            self.outputs.get_mut().trim();
             let events = commit.engine.events;
             if !events.is_empty() {
                 self.metrics.events.inc_by(events.len() as u64);

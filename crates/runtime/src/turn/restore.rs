@@ -78,7 +78,7 @@ impl Turner {
         self.fence = found;
         self.clock = Clock::new(self.fence.engine_time.max(self.clock.now().engine));
         self.engine = Engine::new(self.engine_options.clone());
-        self.outputs.clear();
+        self.outputs.get_mut().clear();
         self.keys.clear();
         self.own.clear();
         self.seen_outputs = 0;

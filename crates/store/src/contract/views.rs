@@ -247,6 +247,9 @@ pub trait Views: Send + Sync {
     /// By key.
     fn task_outputs(&self, task: TaskId) -> Result<Vec<(String, Json)>>;
 
+    /// Outputs of all tasks of a run, in order of task and key.
+    fn run_outputs(&self, run: RunId) -> Result<Vec<(TaskNo, String, Json)>>;
+
     fn task_output(&self, task: TaskId, key: &str) -> Result<Option<Json>>;
 
     /// A run's tasks with an output that holds a reference to an artifact (its text has

@@ -236,6 +236,19 @@ pub(crate) fn outputs(queries: &mut dyn Queries, task: TaskId) -> Result<Vec<(St
     })
 }
 
+/// Outputs of all tasks of a run, by task.
+pub(crate) fn run_outputs(
+    queries: &mut dyn Queries,
+    run: RunId,
+) -> Result<Vec<(TaskNo, String, Json)>> {
+    let sql = "SELECT o.task_no, o.key, o.value FROM run r JOIN output o ON o.run_no = r.run_no
+               WHERE r.id = ?1 ORDER BY o.task_no, o.key";
+    all(queries, sql, &[run.into()], |cells| {
+        let value = codec::from_text(cells.str(2)?)?;
+        Ok((TaskNo(cells.number(0)?), cells.text(1)?, value))
+    })
+}
+
 pub(crate) fn object(
     queries: &mut dyn Queries,
     kind: &str,

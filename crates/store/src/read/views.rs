@@ -63,6 +63,10 @@ impl<S: Reads> Views for S {
         plain(self, |q| load::outputs(q, task))
     }
 
+    fn run_outputs(&self, run: RunId) -> Result<Vec<(TaskNo, String, Json)>> {
+        plain(self, |q| load::run_outputs(q, run))
+    }
+
     fn task_output(&self, task: TaskId, key: &str) -> Result<Option<Json>> {
         plain(self, |q| tasks::output(q, task, key))
     }

@@ -288,6 +288,11 @@ where
     assert_eq!(store.run_scopes(run_id(1)).unwrap(), batch.scopes);
     assert_eq!(store.run_expansions(run_id(1)).unwrap(), batch.expansions);
     assert_eq!(store.task_outputs(task(0)).unwrap().len(), 2);
+    let all = store.run_outputs(run_id(1)).unwrap();
+    let of_first = all.iter().filter(|(task, ..)| *task == TaskNo(0));
+    let of_first: Vec<_> = of_first.map(|(_, key, value)| (key.clone(), value.clone())).collect();
+    assert_eq!(of_first, store.task_outputs(task(0)).unwrap());
+    assert_eq!(store.run_outputs(run_id(2)).unwrap(), []);
     assert_eq!(store.task_output(task(0), "result").unwrap(), Some(json!({"rows": 3})));
     assert_eq!(store.task_output(task(0), "nothing").unwrap(), Some(Json::Null));
     assert_eq!(store.task_output(task(0), "absent").unwrap(), None);
