@@ -3,8 +3,8 @@
 The process imports Airflow once and forks a child for each file, which runs Airflow's own entry point
 for parsing. It speaks JSON lines on its standard input and output:
 
-``{"id": 1, "op": "hello"}`` → ``{"id": 1, "airflow": "3.3.2", "sdk": "1.3.2",
-"paused_at_creation": true}``
+``{"id": 1, "op": "hello"}`` → ``{"id": 1, "airflow": "3.3.2", "sdk": "1.3.2", "paused_at_creation": true,
+"file_seconds": 50, "max_map_length": 1024}``
 
 ``{"id": 2, "op": "list", "folder": PATH}`` → ``{"id": 2, "files": [PATH, ...]}`` by Airflow's own rules
 (``.airflowignore``, zip files, safe mode).
@@ -129,8 +129,16 @@ class Host:
 
             from airflow.configuration import conf
 
-            paused = conf.getboolean("core", "dags_are_paused_at_creation", fallback=True)
-            self.say({"id": number, "airflow": core, "sdk": sdk, "paused_at_creation": paused})
+            self.say(
+                {
+                    "id": number,
+                    "airflow": core,
+                    "sdk": sdk,
+                    "paused_at_creation": conf.getboolean("core", "dags_are_paused_at_creation", fallback=True),
+                    "file_seconds": conf.getfloat("dag_processor", "dag_file_processor_timeout", fallback=50),
+                    "max_map_length": conf.getint("core", "max_map_length", fallback=1024),
+                }
+            )
         elif request["op"] == "list":
             from airflow.utils.file import list_py_file_paths
 

@@ -19,7 +19,7 @@ pub const WAITERS: &str = "airflow-waiters";
 /// Between the signals by which Airflow ends a task.
 const GRACE_MS: u64 = 5_000;
 /// Longest list that a mapped task may be made from, unless the environment says otherwise.
-const MAX_MAP_LENGTH: u64 = 1024;
+pub const MAX_MAP_LENGTH: u64 = 1024;
 
 /// Where a DAG's file is, from `Workflow::source`.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -27,6 +27,8 @@ const MAX_MAP_LENGTH: u64 = 1024;
 pub struct Origin {
     pub bundle: Place,
     pub rel_path: String,
+    /// Airflow's setting, where it is not the default.
+    pub max_map_length: Option<u64>,
     /// Digest of the file's content.
     pub content: Option<String>,
 }
@@ -105,7 +107,7 @@ pub(crate) fn launch(
         startup,
         carry,
         deleted,
-        max_map_length: MAX_MAP_LENGTH,
+        max_map_length: origin.max_map_length.unwrap_or(MAX_MAP_LENGTH),
         partition: facts.run().partition.clone(),
     };
     let python = json!({

@@ -39,7 +39,9 @@ use kobza_runtime::{Dialect, ExecutorName, Facts, LaunchSpec};
 pub use compile::{
     AssetNames, Bundle, Compiled, Weights, asset_names, compile, conf, own_weights, task_limit,
 };
-pub use launch::{ADAPTER, Origin, Place, WAITERS, base, dag_run, environment, max_tries, run_id};
+pub use launch::{
+    ADAPTER, MAX_MAP_LENGTH, Origin, Place, WAITERS, base, dag_run, environment, max_tries, run_id,
+};
 pub use past::PAST;
 
 /// The dialect as the runtime calls it.

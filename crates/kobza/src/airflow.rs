@@ -13,7 +13,7 @@ use kobza_api::Problem;
 use kobza_dialect_airflow::again::Guarded;
 use kobza_dialect_airflow::parser::{ParseError, ParseHost, Parsed};
 use kobza_dialect_airflow::{
-    AssetNames, Bundle, Compiled, Weights, asset_names, compile, own_weights,
+    AssetNames, Bundle, Compiled, MAX_MAP_LENGTH, Weights, asset_names, compile, own_weights,
 };
 use kobza_engine::Command;
 use kobza_model::{Json, LimitRow};
@@ -28,8 +28,6 @@ use crate::compose::{Database, Host};
 use crate::failure::Failure;
 use crate::watch::{Stamp, Stored, announce, stamp, wait};
 
-/// For one file, as Airflow's own default has it (`dag_file_processor_timeout`).
-const FILE_LIMIT: Duration = Duration::from_secs(50);
 /// Files read at the same time.
 const READERS: usize = 2;
 /// Looks without a hint: where the system tells of no changes, and after a failure.
@@ -257,6 +255,7 @@ impl DagFolder {
         let work = Mutex::new(stale.into_iter());
         let (sender, results) = channel();
         let (parser, bundle) = (self.parser.clone(), self.bundle.clone());
+        let limit = parser.settings().file_limit;
         std::thread::scope(|scope| {
             for _ in 0..READERS {
                 let (sender, work, parser, bundle) = (sender.clone(), &work, &parser, &bundle);
@@ -264,7 +263,7 @@ impl DagFolder {
                     loop {
                         let next = work.lock().unwrap_or_else(PoisonError::into_inner).next();
                         let Some((path, stamp)) = next else { return };
-                        let result = parser.parse(&path, bundle, FILE_LIMIT);
+                        let result = parser.parse(&path, bundle, limit);
                         if sender.send((path, stamp, result)).is_err() {
                             return;
                         }
@@ -391,7 +390,11 @@ impl DagFolder {
         text: &str,
         fresh: &mut Fresh,
     ) -> Result<(), LookError> {
-        let Compiled { workflow, limits, .. } = compiled;
+        let Compiled { mut workflow, limits, .. } = compiled;
+        let most = self.parser.settings().max_map_length;
+        if most != MAX_MAP_LENGTH {
+            workflow.source["airflow"]["max_map_length"] = Json::from(most);
+        }
         let version =
             workflow.content_hash().map_err(|e| LookError::Store(format!("{dag_id}: {e}")))?;
         let known = self
@@ -410,7 +413,7 @@ impl DagFolder {
         if known.is_none() {
             let paused = serialised["dag"]["is_paused_upon_creation"]
                 .as_bool()
-                .unwrap_or_else(|| self.parser.paused_at_creation());
+                .unwrap_or_else(|| self.parser.settings().paused_at_creation);
             fresh.submission.writes.push(Write::PauseWorkflow {
                 namespace: NAMESPACE.to_owned(),
                 name: dag_id.to_owned(),

@@ -56,12 +56,10 @@ pub(crate) struct Nursery {
 
 impl Nursery {
     fn next(&self) -> LaunchId {
-        let seconds = kobza_runtime::wall_now().0 / 1_000_000;
-        let now = u32::try_from(seconds).unwrap_or(u32::MAX - 1_000);
-        // Greater than those of earlier servers, which the shim may still know.
-        let step = |last| Some(now.max(last + 1));
-        let last = self.number.fetch_update(Ordering::Relaxed, Ordering::Relaxed, step);
-        LaunchId { run: RUN, task: TaskNo(0), launch: now.max(last.unwrap_or(0) + 1) }
+        // Another than those of earlier servers, which the shim may still know.
+        let (task, _, _, _) = uuid::Uuid::new_v4().as_fields();
+        let launch = self.number.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        LaunchId { run: RUN, task: TaskNo(task), launch }
     }
 }
 

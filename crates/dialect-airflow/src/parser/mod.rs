@@ -64,6 +64,27 @@ pub struct Parsed {
     pub warnings: Vec<Json>,
 }
 
+/// What counts of `airflow.cfg` and its environment variables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// `dags_are_paused_at_creation`
+    pub paused_at_creation: bool,
+    /// `dag_file_processor_timeout`: for reading one file.
+    pub file_limit: Duration,
+    /// Longest list that a mapped task may be made from.
+    pub max_map_length: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            paused_at_creation: true,
+            file_limit: Duration::from_secs(50),
+            max_map_length: crate::MAX_MAP_LENGTH,
+        }
+    }
+}
+
 /// Lets the process begin elsewhere than as a child of this one.
 pub trait Hosting: Send + Sync {
     /// Starts one that connects to the socket of this abstract name. When it has ended, whether it
@@ -86,7 +107,7 @@ pub struct ParseHost {
     birth: Birth,
     answers: Arc<Answers>,
     process: Mutex<Option<Arc<Process>>>,
-    paused: AtomicBool,
+    settings: Mutex<Settings>,
     stopped: AtomicBool,
 }
 
@@ -110,7 +131,7 @@ impl ParseHost {
             birth: Birth::Child { packages, environment },
             answers,
             process: Mutex::new(None),
-            paused: AtomicBool::new(true),
+            settings: Mutex::new(Settings::default()),
             stopped: AtomicBool::new(false),
         }
     }
@@ -123,7 +144,7 @@ impl ParseHost {
             birth: Birth::Hosted(hosting),
             answers,
             process: Mutex::new(None),
-            paused: AtomicBool::new(true),
+            settings: Mutex::new(Settings::default()),
             stopped: AtomicBool::new(false),
         }
     }
@@ -152,10 +173,10 @@ impl ParseHost {
         }
     }
 
-    /// Whether Airflow's settings let new DAGs begin paused; known once the process has started.
+    /// What Airflow's own settings say; known once the process has started.
     #[must_use]
-    pub fn paused_at_creation(&self) -> bool {
-        self.paused.load(Ordering::Relaxed)
+    pub fn settings(&self) -> Settings {
+        *self.settings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Files of a folder that may hold DAGs, by Airflow's own rules.
@@ -234,7 +255,15 @@ impl ParseHost {
         if !same(&found, SUPPORTED.0) || !same(&sdk, SUPPORTED.1) {
             return Err(ParseError::Version { python: self.python.clone(), found, sdk });
         }
-        self.paused.store(hello["paused_at_creation"] != Json::Bool(false), Ordering::Relaxed);
+        let known = Settings::default();
+        let seconds = hello["file_seconds"].as_f64().filter(|seconds| *seconds > 0.0);
+        *self.settings.lock().unwrap_or_else(PoisonError::into_inner) = Settings {
+            paused_at_creation: hello["paused_at_creation"] != Json::Bool(false),
+            file_limit: seconds
+                .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+                .unwrap_or(known.file_limit),
+            max_map_length: hello["max_map_length"].as_u64().unwrap_or(known.max_map_length),
+        };
         *held = Some(process.clone());
         Ok(process)
     }

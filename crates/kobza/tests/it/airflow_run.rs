@@ -24,7 +24,7 @@ fn python() -> Option<PathBuf> {
 /// A folder with the DAGs, and the environment that runs them.
 pub(crate) struct Dags {
     pub(crate) folder: Folder,
-    python: String,
+    pub(crate) python: String,
 }
 
 pub(crate) fn dags() -> Option<Dags> {

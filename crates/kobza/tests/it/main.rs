@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod access;
+mod airflow_bad;
 mod airflow_run;
 mod airflow_schedules;
 mod asks;
