@@ -74,6 +74,9 @@ pub(crate) fn why(client: &Client, args: &WhyArgs) -> Result<(), Failure> {
     let reasons = answer["reasons"].as_array().map(Vec::as_slice).unwrap_or_default();
     for reason in reasons {
         crate::out::show!("  {}", reason["text"].as_str().unwrap_or_default());
+        if let Some(until) = reason["until"].as_str() {
+            crate::out::show!("    until: {until}");
+        }
         if let Some(hint) = reason["hint"].as_str() {
             crate::out::show!("    hint: {hint}");
         }
