@@ -651,6 +651,10 @@ def test_what_is_not_served_says_so_by_name(airflow):
     print("\n".join(unserved))
     assert served >= 85
     assert airflow.raw("GET", "/api/v2/nothing") == (404, {"detail": "Not Found"})
+    status, said = airflow.raw("GET", "/api/v2/dags/%ff%fe")
+    assert status == 400 and "UTF-8" in said["detail"]
+    status, said = airflow.raw("GET", "/api/v2/dags?limit=many")
+    assert status == 422 and said["detail"][0]["loc"] == ["query", "limit"]
     # A body that is not as it must be is told with its place.
     status, said = airflow.raw("POST", "/api/v2/pools", {"name": "x", "slots": "many"})
     assert status == 422 and said["detail"][0]["loc"] == ["body"]

@@ -181,6 +181,8 @@ pub(crate) async fn check(
 pub struct Need {
     pub role: Role,
     pub namespace: Option<&'static str>,
+    /// The kind of action that it is put on record as, if it is.
+    pub record: Option<&'static str>,
 }
 
 /// Lets those through who have what is needed, and tells the handler who it is.
@@ -193,25 +195,44 @@ pub(crate) async fn need(state: ApiState, need: Need, request: Request, next: Ne
     if let Err(error) = principal.need(need.role, need.namespace) {
         return error.into_response();
     }
+    let who = principal.name.clone();
     parts.extensions.insert(principal);
-    next.run(Request::from_parts(parts, body)).await
+    let action = need.record.map(|kind| format!("{kind}.{}", verb(&parts.method)));
+    let target = parts.uri.path().to_owned();
+    let response = next.run(Request::from_parts(parts, body)).await;
+    if let Some(action) = action {
+        record(&state, action, &who, &target, response.status()).await;
+    }
+    response
+}
+
+fn verb(method: &Method) -> &'static str {
+    match *method {
+        Method::POST => "create",
+        Method::DELETE => "delete",
+        _ => "change",
+    }
 }
 
 /// Who did what: kept beside the write. A write that failed by the caller's fault is kept as refused.
 async fn audit(state: &ApiState, route: &Route, who: &str, target: &str, status: StatusCode) {
-    let now = kobza_runtime::wall_now();
     let parts: Vec<&str> =
         below(&route.path).split('/').filter(|p| !p.is_empty() && !p.starts_with('{')).collect();
     let kind = parts.first().map_or("", |k| k.trim_end_matches('s'));
     let verb = match (route.method, parts.get(1)) {
-        (_, Some(verb)) => (*verb).to_owned(),
-        ("POST", None) => "create".to_owned(),
-        ("DELETE", None) => "delete".to_owned(),
-        _ => "change".to_owned(),
+        (_, Some(verb)) => *verb,
+        ("POST", None) => "create",
+        ("DELETE", None) => "delete",
+        _ => "change",
     };
+    record(state, format!("{kind}.{verb}"), who, target, status).await;
+}
+
+async fn record(state: &ApiState, action: String, who: &str, target: &str, status: StatusCode) {
+    let now = kobza_runtime::wall_now();
     let result = if status.is_success() { "ok" } else { "refused" };
     let value = json!({
-        "at": now, "principal": who, "action": format!("{kind}.{verb}"), "target": target,
+        "at": now, "principal": who, "action": action, "target": target,
         "result": result, "status": status.as_u16(),
     });
     let key = format!("{:016x}-{}", now.0, uuid::Uuid::now_v7().simple());

@@ -129,7 +129,7 @@ pub fn protect(routes: Router, state: &ApiState, read: Role, write: Role) -> Rou
     protect_by(routes, state, move |method, _| {
         use axum::http::Method;
         let reads = matches!(*method, Method::GET | Method::HEAD);
-        Some(Need { role: if reads { read } else { write }, namespace: None })
+        Some(Need { role: if reads { read } else { write }, namespace: None, record: None })
     })
 }
 

@@ -72,7 +72,9 @@ fn needs() -> impl Fn(&Method, &str) -> Option<Need> + Clone + Send + Sync + 'st
             Some(Level::Edit) => Role::Editor,
         };
         let everywhere = role == Role::Editor && path.starts_with("/airflow/api/v2/pools");
-        Some(Need { role, namespace: (!everywhere).then_some(NAMESPACE) })
+        // What only looks is not put on record, whatever its method.
+        let record = (role > Role::Viewer).then_some("airflow");
+        Some(Need { role, namespace: (!everywhere).then_some(NAMESPACE), record })
     }
 }
 

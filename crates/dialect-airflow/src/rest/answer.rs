@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use axum::Json as Body;
 use axum::body::Bytes;
+use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{RawPathParams, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
@@ -260,17 +261,28 @@ impl Rest {
     }
 }
 
+/// What the path holds, or how it is wrong.
+pub(crate) type Parts = Result<RawPathParams, RawPathParamsRejection>;
+
+pub(crate) fn parts(found: Parts) -> Result<BTreeMap<String, String>, RestError> {
+    let found = found.map_err(|error| RestError::bad(error.body_text()))?;
+    Ok(found.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
+}
+
 type Answering = Pin<Box<dyn Future<Output = Response> + Send>>;
 
 /// A handler of axum's for a row of the table.
 pub(crate) fn handler(
     act: Act,
-) -> impl Fn(State<Arc<Rest>>, RawPathParams, Request) -> Answering + Clone + Send + 'static {
+) -> impl Fn(State<Arc<Rest>>, Parts, Request) -> Answering + Clone + Send + 'static {
     move |State(rest), params, request| Box::pin(answer(act, rest, params, request))
 }
 
-async fn answer(act: Act, rest: Arc<Rest>, params: RawPathParams, request: Request) -> Response {
-    let params = params.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+async fn answer(act: Act, rest: Arc<Rest>, params: Parts, request: Request) -> Response {
+    let params = match parts(params) {
+        Ok(params) => params,
+        Err(error) => return error.into_response(),
+    };
     let (parts, body) = request.into_parts();
     let caller = parts.extensions.get::<Caller>().cloned().unwrap_or_default();
     let body = match axum::body::to_bytes(body, super::REQUEST_BYTES_MAX).await {

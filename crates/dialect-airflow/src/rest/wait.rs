@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::extract::{RawPathParams, RawQuery, State};
+use axum::extract::{RawQuery, State};
 use axum::http::header;
 use axum::response::{IntoResponse as _, Response};
 use kobza_model::{Json, RunId, RunRow, TaskId};
@@ -12,7 +12,7 @@ use serde_json::{Map, json};
 use tokio::sync::broadcast::error::RecvError;
 
 use super::Rest;
-use super::answer::RestError;
+use super::answer::{Parts, RestError, parts};
 use super::listing::Query;
 use crate::states::run_word;
 
@@ -22,13 +22,14 @@ const LONGEST: Duration = Duration::from_secs(60);
 
 pub(crate) async fn wait(
     State(rest): State<Arc<Rest>>,
-    params: RawPathParams,
+    params: Parts,
     RawQuery(query): RawQuery,
 ) -> Response {
-    let part = |name: &str| {
-        let found = params.iter().find(|(own, _)| *own == name);
-        found.map(|(_, value)| value.to_owned()).unwrap_or_default()
+    let params = match parts(params) {
+        Ok(params) => params,
+        Err(error) => return error.into_response(),
     };
+    let part = |name: &str| params.get(name).cloned().unwrap_or_default();
     let query = Query::parse(&query.unwrap_or_default());
     let interval = query.one("interval").and_then(|text| text.parse::<f64>().ok());
     let Some(interval) = interval.filter(|seconds| *seconds > 0.0) else {

@@ -132,7 +132,15 @@ fn a_user_signs_in_as_airflows_clients_do() {
     let asked = Asked { server: &server };
     let user =
         json!({"name": "ann", "password": "correct horse", "roles": {"default": "operator"}});
-    let (status, told) = server.post("/api/v1/users", "application/json", &user.to_string());
+    let admin = asked.token(None, "admin", None);
+    let post = |path: &str, body: String| {
+        let request = agent()
+            .post(format!("{}{path}", server.url))
+            .header("content-type", "application/json")
+            .header("authorization", format!("Bearer {admin}"));
+        answer(request.send(body))
+    };
+    let (status, told) = post("/api/v1/users", user.to_string());
     assert_eq!(status, 201, "{told}");
     let sign_in = |password: &str| {
         let body = json!({"username": "ann", "password": password}).to_string();
@@ -152,6 +160,20 @@ fn a_user_signs_in_as_airflows_clients_do() {
     assert_eq!(ask("POST", "/airflow/api/v2/dags/nothing/dagRuns"), 422);
     assert_eq!(ask("POST", "/airflow/api/v2/variables"), 403);
     assert_eq!(ask("POST", "/airflow/api/v2/pools"), 403);
-    // It is the user's own session: good elsewhere too, and only as long as the user is.
+    // It is the user's own session: good elsewhere too.
     assert_eq!(ask("GET", "/api/v1/runs"), 200);
+    // Who changes something is on record, and who was refused by its rules.
+    let variable = json!({"key": "region", "value": "eu"});
+    assert_eq!(post("/airflow/api/v2/variables", variable.to_string()).0, 201);
+    let (_, audit) = asked.ask("GET", "/api/v1/audit", Some(&format!("Bearer {admin}")));
+    let all = audit["items"].as_array().unwrap();
+    let found = |who: &str, target: &str| {
+        let own = |one: &&Value| {
+            one["principal"].as_str().unwrap_or_default().contains(who)
+                && one["target"].as_str().unwrap_or_default().ends_with(target)
+        };
+        all.iter().find(own).map(|one| (one["action"].clone(), one["result"].clone()))
+    };
+    assert_eq!(found("ann", "/dagRuns"), Some((json!("airflow.create"), json!("refused"))));
+    assert_eq!(found("admin", "/variables"), Some((json!("airflow.create"), json!("ok"))));
 }
