@@ -11,7 +11,6 @@ import time
 from ours.core import NAME, bench_binary
 from ours.server import Server
 from report import Report
-from systems import instant
 
 PATH = "/argo/api/v1/workflows/argo"
 #: Its image stands for nothing: the loop does all but run it.
@@ -30,15 +29,17 @@ def workflow(leaf: dict, count: int | None = None) -> str:
 
 
 def run(server: Server, body: str) -> tuple[str, float]:
-    """Name of a workflow that has ended, and seconds from its submission to its end."""
+    """Name of a workflow that has ended, and seconds from the call to its end as its caller sees it:
+    a small one is one batch of the loop, and has one time in the store."""
+    started = time.perf_counter()
     status, made = server.call("POST", PATH, body)
     assert status == 200, made
     while True:
         seen = server.call("GET", f"/api/v1/runs/{made['metadata']['uid']}")[1]
         if seen["state"] in ("succeeded", "failed", "cancelled"):
             assert seen["state"] == "succeeded", seen
-            return made["metadata"]["name"], instant(seen["ended_at"]) - instant(seen["created_at"])
-        time.sleep(0.01)
+            return made["metadata"]["name"], time.perf_counter() - started
+        time.sleep(0.002)
 
 
 def workflows(report: Report, kobza: str, quick: bool) -> None:

@@ -95,6 +95,8 @@ def test_a_namespaces_repository(server, s3):
     name = server.submit(PASSES, "s3")
     ended = server.wait(name, "s3")
     assert ended["status"]["phase"] == "Succeeded", ended["status"]
+    shown = ended["status"]["artifactRepositoryRef"]
+    assert shown["key"] == "main" and shown["artifactRepository"]["s3"]["bucket"] == "artifacts"
     found = keys(s3, "artifacts", name) + keys(s3, "artifacts", f"by/{name}")
     make = next(n for n in ended["status"]["nodes"].values() if n["displayName"] == "make")
     assert [k for k in found if k.endswith("/out.tgz")] and f"by/{name}/plain" in found

@@ -13,6 +13,7 @@ use super::ArgoState;
 use crate::RunData;
 use crate::cron::CRON_LABEL;
 use crate::names::{self, Rows, node_id, node_name, workflow_name};
+use crate::repository::Repository;
 
 /// Labels by which workflows are like each other.
 const KINSHIP: &[&str] = &[
@@ -43,6 +44,12 @@ impl ArgoState {
         }
         self.add_estimates(data, &mut object);
         self.show_gone(data, &mut object);
+        let namespace = data.run.namespace.as_str();
+        let maps = |name: &str| (self.lookup)("configmap", namespace, name).map(Arc::new);
+        // One that cannot be read is told by the tasks that need it.
+        if let Ok(repository) = Repository::of(&data.workflow.source["spec"], &maps) {
+            object["status"]["artifactRepositoryRef"] = repository.shown;
+        }
         object
     }
 

@@ -9,7 +9,8 @@ use serde_json::{Map, json};
 use super::tree::Tree;
 use super::{RunData, resources};
 use crate::names::{
-    self, item_of, node_id, node_name, node_of, phase, template_json, template_spec, workflow_name,
+    self, has_retry, item_of, node_id, node_name, node_of, phase, template_json, template_spec,
+    workflow_name,
 };
 use crate::values::seconds;
 
@@ -110,7 +111,8 @@ fn display_name(data: &RunData, task: &TaskRow, name: &str) -> String {
         let item = item_of(data, task).map(|i| names::item_text(&i)).unwrap_or_default();
         shown = format!("{shown}({index}:{item})");
     }
-    let outer = node_name(data, task);
+    // Only attempts have names of their own.
+    let outer = if has_retry(data, task) { node_name(data, task) } else { name.to_owned() };
     match name.strip_prefix(&outer) {
         // An attempt of the root is shown with the workflow's name.
         Some(attempt) if !attempt.is_empty() => {
