@@ -377,7 +377,7 @@ fn groups_with_a_daemon() -> Workflow {
         Node { call: TemplateNo(5), gate: Gate::Logical(up), ..needs("second", &[0]) },
         Node { call: TemplateNo(6), ..needs("third", &[1]) },
     ];
-    workflow(
+    let mut definition = workflow(
         vec![Node { call: TemplateNo(3), ..node("steps") }],
         vec![
             graph("steps", groups),
@@ -385,7 +385,12 @@ fn groups_with_a_daemon() -> Workflow {
             graph("second", vec![node("a"), node("b")]),
             graph("third", vec![node("c")]),
         ],
-    )
+    );
+    // As steps are judged: whole.
+    for template in 3..=6 {
+        graph_of(&mut definition, template).verdict.set = VerdictSet::All;
+    }
+    definition
 }
 
 #[test]
