@@ -47,7 +47,7 @@ from .graph import group, interval, partition, run, when
 from .options import Cache, Retry
 from .schema import Param
 from .task import Task, approval, http, item, noop, shell, sql, step, task, unmapped
-from .triggers import Trigger, cron, every, on_asset, on_file, on_run, webhook
+from .triggers import Trigger, cron, every, on_asset, on_event, on_file, on_run, webhook
 from .values import Output, Outputs, Pickle
 from .workflow import Workflow, workflow
 
@@ -102,6 +102,7 @@ __all__ = [
     "noop",
     "notes",
     "on_asset",
+    "on_event",
     "on_file",
     "on_run",
     "partition",

@@ -76,6 +76,9 @@ def keep(path: Path) -> tuple[str, int]:
                 os.fsync(folder)
             finally:
                 os.close(folder)
+        else:
+            # It is wanted anew: retention goes by its age.
+            os.utime(target)
     _move("put", digest)
     return digest, length
 
@@ -114,16 +117,25 @@ class Artifact:
     def file(
         cls, path: str | os.PathLike[str], *, media_type: str | None = None, name: str | None = None
     ) -> Artifact:
-        """Stores a copy of a file."""
+        """Stores a copy of a file. Of a Parquet file, schema and first rows are told."""
         import mimetypes
         import shutil
 
+        from .formats import PARQUET, describe_parquet
+
         source = Path(path)
-        guessed = media_type or mimetypes.guess_type(source.name)[0] or "application/octet-stream"
+        known = PARQUET if source.suffix in (".parquet", ".pq") else None
+        guessed = (
+            media_type
+            or known
+            or mimetypes.guess_type(source.name)[0]
+            or "application/octet-stream"
+        )
+        more = describe_parquet(source) if guessed == PARQUET else {}
         with incoming() as temporary:
             shutil.copyfile(source, temporary)
             digest, length = keep(temporary)
-        return cls(digest, "file", length, guessed, name or source.name)
+        return cls(digest, "file", length, guessed, name or source.name, more)
 
     @classmethod
     def of_bytes(

@@ -118,7 +118,7 @@ def running(value: Context) -> Iterator[Context]:
 
 
 def emit(name: str, payload: Any = None) -> None:
-    """Raises an event for triggers, once the task has ended well."""
+    """Starts what waits for an event of this name, once the task has ended well."""
     context().events.append({"name": name, "payload": payload})
 
 

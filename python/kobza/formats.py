@@ -15,6 +15,7 @@ from typing import Any
 
 from .errors import NotStorable
 
+PARQUET = "application/vnd.apache.parquet"
 #: Rows of a frame written at once, and rows of its preview.
 ROWS_AT_ONCE = 100_000
 PREVIEW_ROWS = 20
@@ -146,6 +147,29 @@ def _describe_polars(frame: Any) -> dict[str, Any]:
     }
 
 
+def describe_parquet(path: Path) -> dict[str, Any]:
+    """Schema, number of rows and first rows of a Parquet file, by what can read it here: nothing
+    where nothing can, or where it is none."""
+    try:
+        if "polars" in sys.modules and "pyarrow" not in sys.modules:
+            scanned = sys.modules["polars"].scan_parquet(path)
+            about = _describe_polars(scanned.head(PREVIEW_ROWS).collect())
+            count = sys.modules["polars"].len()
+            return {**about, "rows": int(scanned.select(count).collect().item())}
+        parquet = _need("pyarrow.parquet", "a Parquet file")
+        with parquet.ParquetFile(path) as file:
+            batch = next(file.iter_batches(batch_size=PREVIEW_ROWS), None)
+            arrow = _need("pyarrow", "a Parquet file")
+            head = (
+                arrow.Table.from_batches([batch])
+                if batch is not None
+                else file.schema_arrow.empty_table()
+            )
+            return {**_describe_arrow(head), "rows": file.metadata.num_rows}
+    except Exception:
+        return {}
+
+
 def _load_parquet(path: Path, wanted: Any) -> Any:
     """As the annotation says; else by what is imported or installed."""
     module = (getattr(wanted, "__module__", "") or "").split(".")[0]
@@ -219,14 +243,13 @@ def _describe_numpy(array: Any) -> dict[str, Any]:
     }
 
 
-_PARQUET = "application/vnd.apache.parquet"
 for _name, _save, _load_one, _describe in (
     ("pandas", _save_pandas, _load_as("pandas"), _describe_pandas),
     ("pandas-series", _save_pandas, _load_series, _describe_pandas),
     ("polars", lambda frame, path: frame.write_parquet(path), _load_as("polars"), _describe_polars),
     ("arrow", _save_arrow, _load_as("pyarrow"), _describe_arrow),
 ):
-    BY_NAME[_name] = Format(_name, _PARQUET, _save, _load_one, _describe)
+    BY_NAME[_name] = Format(_name, PARQUET, _save, _load_one, _describe)
 BY_NAME["numpy"] = Format("numpy", "application/x-npy", _save_numpy, _load_numpy, _describe_numpy)
 _by_type += [
     ("pandas", "DataFrame", "pandas"),

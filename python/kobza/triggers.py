@@ -1,4 +1,4 @@
-"""What starts a workflow: schedules, assets, webhooks, other runs."""
+"""What starts a workflow: schedules, assets, events, webhooks, other runs."""
 
 from __future__ import annotations
 
@@ -94,6 +94,16 @@ def webhook(
     settings = {"path": path, "secret": secret, "scheme": scheme}
     given = {name: value for name, value in settings.items() if value is not None}
     return Trigger("webhook", {"webhook": given}, params or {})
+
+
+def on_event(
+    name: str, *, filter: str | None = None, params: dict[str, Any] | None = None
+) -> Trigger:
+    """When a task of any workflow of the namespace emits an event of this name (``kobza.emit``).
+    ``filter`` is an expression over ``event``, such as ``event.payload.order > 5``."""
+    if not isinstance(name, str) or not name:
+        raise ValueError("an event has a name")
+    return Trigger("event", {"event": name, "filter": filter}, params or {})
 
 
 def on_file(pattern: str, *, params: dict[str, Any] | None = None) -> Trigger:

@@ -398,6 +398,7 @@ def test_triggers():
         kobza.on_run("nightly").document(),
         kobza.webhook("hook", secret="hook-secret", scheme="github").document(),
         kobza.on_file("/data/*.csv").document(),
+        kobza.on_event("placed", filter="event.payload.n > 1").document(),
     ]
     assert documents == [
         {"every": "1h", "catchup": "last"},
@@ -408,4 +409,5 @@ def test_triggers():
         {"run": {"workflow": "nightly", "states": ["succeeded"]}},
         {"webhook": {"path": "hook", "secret": "hook-secret", "scheme": "github"}},
         {"file": "/data/*.csv"},
+        {"event": "placed", "filter": "event.payload.n > 1"},
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import socket
 import subprocess
@@ -209,3 +210,58 @@ def test_async_and_all_runs(server, tmp_path):
         assert refused.value.status == 404
 
     asyncio.run(go())
+
+
+EMITTER = """
+import kobza
+
+def place(fail):
+    kobza.emit("order-placed", {"order": 7, "fail": fail})
+    kobza.emit("nobody-waits-for-this")
+    if fail:
+        raise ValueError("no")
+"""
+EMITS = """
+name: shop
+params: {fail: {type: boolean, default: false}}
+tasks:
+  place: {python: {function: place, file: %(folder)s/emitter.py}, with: {fail: "{{ params.fail }}"}}
+"""
+WAITS = """
+name: waits
+params: {order: {type: integer, default: 0}, from: {type: string, default: ""}}
+triggers: [{name: placed, event: order-placed, filter: "event.payload.order > 5",
+            params: {order: "{{ event.payload.order }}", from: "{{ event.name }}"}}]
+tasks: {a: {noop: true}}
+"""
+
+
+def test_what_a_task_emits_starts_runs(server, tmp_path):
+    (tmp_path / "emitter.py").write_text(EMITTER)
+    client = Client(server.url)
+    client.put_workflow(EMITS % {"folder": tmp_path})
+    client.put_workflow(WAITS)
+    deadline = time.monotonic() + PATIENCE_S
+
+    def shop(**params) -> str:
+        return client.wait(client.start("shop", params).id, timeout_s=PATIENCE_S).state
+
+    def started(number: int) -> list:
+        while len(runs := list(client.runs(workflow="waits"))) < number:
+            assert time.monotonic() < deadline, "the event starts nothing"
+            time.sleep(0.05)
+        return [client.wait(run.id, timeout_s=PATIENCE_S) for run in runs]
+
+    # A task that fails has emitted nothing.
+    assert shop(fail=True) == "failed"
+    assert shop() == "succeeded"
+    started(1)
+    # Once, over a restart too: what was decided stays decided.
+    server.kill()
+    server.start()
+    assert shop() == "succeeded"
+    runs = started(2)
+    assert len(runs) == 2 and {run.state for run in runs} == {"succeeded"}
+    for run in runs:
+        with urllib.request.urlopen(f"{server.url}/api/v1/runs/{run.id}", timeout=30) as answer:
+            assert json.load(answer)["params"] == {"order": 7, "from": "order-placed"}

@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import buckets
 import pytest
 
 KOBZA = os.environ.get("KOBZA_BIN")
@@ -61,58 +61,29 @@ def task(run: dict, name: str) -> dict:
     return next(one for one in run["tasks"] if one["name"] == name)
 
 
-@pytest.fixture
-def bucket():
-    """A server that speaks S3, with an empty bucket."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
-    server = subprocess.Popen(
-        [str(BIN / "moto_server"), "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    url = f"http://127.0.0.1:{port}"
-    deadline = time.monotonic() + PATIENCE_S
-    while True:
-        try:
-            put = urllib.request.Request(f"{url}/bucket", method="PUT")
-            urllib.request.urlopen(put, timeout=5).close()
-            break
-        except OSError:
-            assert time.monotonic() < deadline, "the S3 server does not start"
-            time.sleep(0.1)
-    yield {
-        "AWS_ENDPOINT": url,
-        "AWS_ALLOW_HTTP": "true",
-        "AWS_ACCESS_KEY_ID": "someone",
-        "AWS_SECRET_ACCESS_KEY": "s3cret-of-someone",
-        "AWS_REGION": "us-east-1",
-    }
-    server.kill()
-    server.wait()
+@pytest.fixture(params=["s3", "azure", "google"])
+def bucket(request):
+    """An empty bucket of each kind of cloud."""
+    if request.param == "azure" and "AZURITE" not in os.environ:
+        pytest.skip("AZURITE does not name Azurite's program")
+    with getattr(buckets, request.param)() as made:
+        yield made
 
 
 def with_our_python() -> dict[str, str]:
     return {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
 
 
-def keys(bucket: dict[str, str]) -> list[str]:
-    text = urllib.request.urlopen(f"{bucket['AWS_ENDPOINT']}/bucket", timeout=30).read().decode()
-    found = [part.split("</Key>")[0] for part in text.split("<Key>")[1:]]
-    # What the server writes first, to see whether it may.
-    return [key for key in found if not key.endswith("/probe")]
-
-
 def test_artifacts_in_a_bucket(tmp_path, bucket):
     (tmp_path / "frames.py").write_text(FRAMES)
-    bucket |= with_our_python()
-    first = run(tmp_path, "frames.py", "--artifacts", "s3://bucket/team/one", **bucket)
+    environment = {**bucket.environment, **with_our_python()}
+    address = f"{bucket.address}/team/one"
+    first = run(tmp_path, "frames.py", "--artifacts", address, **environment)
     assert first["state"] == "succeeded", first
     about = task(first, "make")["outputs"]["result"]["$artifact"]
     assert about["bytes"] > 16 << 20 and about["rows"] == 1 << 20
     digest = about["digest"]
-    assert keys(bucket) == [f"team/one/{digest[:2]}/{digest}"]
+    assert bucket.keys() == [f"team/one/{digest[:2]}/{digest}"]
 
     # What this machine has of it goes: it is fetched. Without the flag too, since the folder knows.
     shutil.rmtree(tmp_path / ".kobza/artifacts" / digest[:2])
@@ -120,42 +91,123 @@ def test_artifacts_in_a_bucket(tmp_path, bucket):
         "name: again\ntasks:\n  total: {python: {function: total, file: frames.py},"
         " with: {frame: %s}}\n" % json.dumps({"$artifact": about})
     )
-    again = run(tmp_path, "again.yaml", **bucket)
+    again = run(tmp_path, "again.yaml", **environment)
     assert again["state"] == "succeeded", again
     assert task(again, "total")["outputs"] == task(first, "total")["outputs"]
 
     # Kept in the bucket and here under one name: nothing is stored twice.
-    assert run(tmp_path, "frames.py", "--new", **bucket)["state"] == "succeeded"
-    assert len(keys(bucket)) == 1
+    assert run(tmp_path, "frames.py", "--new", **environment)["state"] == "succeeded"
+    assert len(bucket.keys()) == 1
     assert not list((tmp_path / ".kobza/artifacts/incoming-tasks").iterdir())
 
     # The bucket lost it as well: a task that needs it says so.
     shutil.rmtree(tmp_path / ".kobza/artifacts" / digest[:2])
-    delete = urllib.request.Request(
-        f"{bucket['AWS_ENDPOINT']}/bucket/{keys(bucket)[0]}", method="DELETE"
-    )
-    urllib.request.urlopen(delete, timeout=30).close()
-    gone = run(tmp_path, "again.yaml", "--new", **bucket)
+    bucket.delete(bucket.keys()[0])
+    gone = run(tmp_path, "again.yaml", "--new", **environment)
     assert f"artifact {digest} does not exist" in task(gone, "total")["message"]
+
+
+NOTED = """
+from kobza import Artifact, task, workflow
+
+@task
+def note(text: str) -> Artifact:
+    return Artifact.of_bytes(text.encode() * 50_000, media_type="text/plain", name="note.txt")
+
+@workflow
+def notes(text: str = ""):
+    return note(text)
+"""
+
+
+def test_artifacts_go_with_their_runs(tmp_path, bucket):
+    """Old runs are deleted, and with them the artifacts that no other run has; in the bucket too."""
+    (tmp_path / "notes.py").write_text(NOTED)
+    environment = {**bucket.environment, **with_our_python()}
+    address = f"{bucket.address}/team"
+    digests = {}
+
+    def note(text: str) -> None:
+        done = run(
+            tmp_path, "notes.py", "--new", "-p", f"text={text}", "--artifacts", address,
+            **environment,
+        )
+        digests[text] = task(done, "note")["outputs"]["result"]["$artifact"]["digest"]
+
+    note("old")
+    note("shared")
+    between = time.time() + 2
+    time.sleep(12)
+    note("shared")
+    note("new")
+    key = {text: f"team/{digest[:2]}/{digest}" for text, digest in digests.items()}
+    assert sorted(bucket.keys()) == sorted(key.values())
+    folder = tmp_path / ".kobza/artifacts"
+    here = {text: folder / digest[:2] / digest for text, digest in digests.items()}
+    # Here it looks old; a young run has it all the same.
+    os.utime(here["shared"], (0, 0))
+    port = buckets.free_port()
+    keep = int(time.time() - between)
+    server = subprocess.Popen(
+        [KOBZA, "server", "--listen", f"127.0.0.1:{port}", "--data", ".kobza", "--keep", f"{keep}s"],
+        cwd=tmp_path,
+        env={**os.environ, **environment},
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        deadline = time.monotonic() + PATIENCE_S
+        while key["old"] in bucket.keys() or here["old"].exists():
+            assert time.monotonic() < deadline, "the artifact of a deleted run is still there"
+            time.sleep(0.1)
+    finally:
+        server.terminate()
+        server.wait()
+    assert sorted(bucket.keys()) == sorted([key["shared"], key["new"]])
+    assert here["shared"].exists() and here["new"].exists()
 
 
 def test_buckets_that_cannot_be_used(tmp_path, bucket):
     (tmp_path / "w.yaml").write_text("name: w\ntasks: {a: {noop: true}}\n")
+    scheme = bucket.address.split(":")[0]
     for address, words in [
-        ("s3://absent/x", "artifact store s3://absent/x"),
+        (f"{scheme}://absent/x", f"artifact store {scheme}://absent/x"),
         ("ftp://x/y", "is not the address of an artifact store"),
-        ("s3://key:hunter2000@bucket/x", "credentials belong into the environment"),
+        (f"{scheme}://key:hunter2000@bucket/x", "credentials belong into the environment"),
     ]:
         done = subprocess.run(
             [KOBZA, "run", "w.yaml", "--artifacts", address],
             cwd=tmp_path,
-            env={**os.environ, **bucket},
+            env={**os.environ, **bucket.environment},
             capture_output=True,
             text=True,
         )
         assert done.returncode == 2 and words in done.stderr, done.stderr
         assert "hunter2000" not in done.stderr + done.stdout
         assert not (tmp_path / ".kobza/artifacts/remote").exists()
+
+
+FILE = """
+import pandas
+from kobza import Artifact, task, workflow
+
+@task
+def keep() -> Artifact:
+    pandas.DataFrame({"id": [1, 2, 3], "name": ["a", "b", "c"]}).to_parquet("three.parquet")
+    return Artifact.file("three.parquet")
+
+@workflow
+def keeps():
+    return keep()
+"""
+
+
+def test_a_parquet_file_tells_what_it_holds(tmp_path):
+    (tmp_path / "keeps.py").write_text(FILE)
+    done = run(tmp_path, "keeps.py", **with_our_python())
+    about = task(done, "keep")["outputs"]["result"]["$artifact"]
+    assert about["media_type"] == "application/vnd.apache.parquet" and about["rows"] == 3
+    assert [column["name"] for column in about["schema"]] == ["id", "name"]
+    assert about["preview"] == {"columns": ["id", "name"], "rows": [[1, "a"], [2, "b"], [3, "c"]]}
 
 
 NEEDS = """

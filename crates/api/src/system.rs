@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use kobza_model::{RunState, TaskState, Timestamp};
-use kobza_store::{ObjectQuery, RunFilter, TaskFilter, WorkflowFilter, kinds};
+use kobza_store::{ObjectQuery, RunFilter, TaskFilter, ViewError, Views, WorkflowFilter, kinds};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -182,8 +182,38 @@ struct SummaryAsked {
 }
 
 const HOUR: i64 = 3_600_000_000;
-/// Finished runs that the history counts.
-const HISTORY_RUNS: usize = 20_000;
+/// Failed runs that are told of, and pages that are looked through for them.
+const FAILED_RUNS: usize = 10;
+const FAILED_PAGES: usize = 10;
+
+/// The newest failed runs of those that ended from `since` on; there are `known` of them.
+fn newest_failed(
+    views: &dyn Views,
+    namespaces: &[String],
+    since: Timestamp,
+    known: u64,
+) -> Result<Vec<view::Run>, ViewError> {
+    let wanted = FAILED_RUNS.min(usize::try_from(known).unwrap_or(FAILED_RUNS));
+    let filter = RunFilter {
+        namespaces: namespaces.to_vec(),
+        states: vec![RunState::Failed],
+        ..RunFilter::default()
+    };
+    let (mut found, mut cursor) = (Vec::new(), None);
+    for _ in 0..FAILED_PAGES {
+        if found.len() >= wanted {
+            break;
+        }
+        let page = views.list_runs(&filter, cursor.as_deref(), 50)?;
+        let in_time = page.items.iter().filter(|run| run.ended_at.is_some_and(|at| at >= since));
+        found.extend(in_time.take(wanted - found.len()).map(view::run));
+        cursor = page.next;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    Ok(found)
+}
 
 async fn summary(
     State(state): State<ApiState>,
@@ -225,32 +255,13 @@ async fn summary(
             let slots = usize::try_from(hours).unwrap_or(24);
             let mut history = vec![[0u64; 3]; slots];
             let ended = [RunState::Succeeded, RunState::Failed, RunState::Cancelled];
-            let filter = RunFilter {
-                namespaces: spaces.clone(),
-                states: ended.to_vec(),
-                // A run that ended in the window may have begun before it.
-                created_from: Some(Timestamp(since.0 - 24 * HOUR)),
-                ..RunFilter::default()
-            };
-            let (mut cursor, mut seen, mut failed) = (None, 0, Vec::new());
-            loop {
-                let page = views.list_runs(&filter, cursor.as_deref(), 1000)?;
-                seen += page.items.len();
-                for run in page.items {
-                    let Some(at) = run.ended_at.filter(|at| *at >= since) else { continue };
-                    let slot = usize::try_from((at.0 - since.0) / HOUR).unwrap_or(0).min(slots - 1);
-                    if let Some(which) = ended.iter().position(|s| *s == run.state) {
-                        history[slot][which] += 1;
-                    }
-                    if run.state == RunState::Failed && failed.len() < 10 {
-                        failed.push(view::run(&run));
-                    }
-                }
-                match page.next {
-                    Some(next) if seen < HISTORY_RUNS => cursor = Some(next),
-                    _ => break,
+            for (at, run_state, runs) in views.ended_by_hour(&spaces, since)? {
+                let slot = usize::try_from((at.0 - since.0) / HOUR).unwrap_or(0).min(slots - 1);
+                if let Some(which) = ended.iter().position(|s| *s == run_state) {
+                    history[slot][which] += runs;
                 }
             }
+            let failed = newest_failed(views, &spaces, since, history.iter().map(|h| h[1]).sum())?;
             for (which, word) in ended.iter().enumerate() {
                 let total: u64 = history.iter().map(|h| h[which]).sum();
                 runs.insert(word.as_str().to_owned(), total.into());

@@ -63,8 +63,16 @@ async fn with_names(state: &ApiState, texts: Vec<String>) -> Result<Vec<String>,
                 Some(name + &word[id.len()..])
             };
             let told = |text: &String| {
-                let words: Vec<String> =
-                    text.split(' ').map(|w| word(w).unwrap_or_else(|| w.to_owned())).collect();
+                let mut words: Vec<String> = Vec::new();
+                for w in text.split(' ') {
+                    // Where the name stands before it, the id says nothing more.
+                    let id = w.trim_end_matches(',');
+                    let beside = id.strip_prefix('(').and_then(|id| id.strip_suffix(')'));
+                    match (beside.map(str::parse::<kobza_model::TaskId>), words.last_mut()) {
+                        (Some(Ok(_)), Some(last)) => last.push_str(&w[id.len()..]),
+                        _ => words.push(word(w).unwrap_or_else(|| w.to_owned())),
+                    }
+                }
                 words.join(" ")
             };
             Ok(texts.iter().map(told).collect())

@@ -1,5 +1,6 @@
 //! Artifacts by content: a local folder of files named by the SHA-256 of what they hold.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
@@ -85,12 +86,14 @@ const LEFTOVER_AGE: Duration = Duration::from_secs(7 * 86_400);
 pub struct ArtifactStore {
     root: PathBuf,
     serial: AtomicU64,
+    /// Whether it is the server's, which cleans up after itself.
+    opened: bool,
 }
 
 impl ArtifactStore {
     /// Opens a store, creating its folder, and removes what an interrupted writer left.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self, ArtifactError> {
-        let store = Self::at(root);
+        let store = Self { opened: true, ..Self::at(root) };
         let incoming = store.incoming();
         fs::create_dir_all(&incoming).map_err(failed("create", &incoming))?;
         store.remove_old(&store.incoming_of_tasks())?;
@@ -103,7 +106,7 @@ impl ArtifactStore {
 
     /// A store that others have opened too: nothing is removed.
     pub fn at(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into(), serial: AtomicU64::new(0) }
+        Self { root: root.into(), serial: AtomicU64::new(0), opened: false }
     }
 
     /// Removes what tasks that were killed have left. Those that still write are younger.
@@ -122,7 +125,11 @@ impl ArtifactStore {
     /// Stores what `source` gives, at most `limit` bytes. Answers its digest and length.
     pub fn put(&self, source: &mut dyn Read, limit: u64) -> Result<(Digest, u64), ArtifactError> {
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
-        let temporary = self.incoming().join(format!("{}-{serial}", std::process::id()));
+        let incoming = if self.opened { self.incoming() } else { self.incoming_of_tasks() };
+        if !self.opened {
+            fs::create_dir_all(&incoming).map_err(failed("create", &incoming))?;
+        }
+        let temporary = incoming.join(format!("{}-{serial}", std::process::id()));
         let result = self.put_through(&temporary, source, limit);
         if result.is_err() {
             let _ = fs::remove_file(&temporary);
@@ -163,6 +170,10 @@ impl ArtifactStore {
         let path = self.path(digest);
         if path.exists() {
             fs::remove_file(temporary).map_err(failed("remove", temporary))?;
+            // It is wanted anew: retention goes by its age.
+            File::open(&path)
+                .and_then(|file| file.set_modified(SystemTime::now()))
+                .map_err(failed("touch", &path))?;
             return Ok((digest, length));
         }
         self.settle(&file, temporary, digest)?;
@@ -277,6 +288,31 @@ impl ArtifactStore {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(failed("remove", &path)(error)),
         }
+    }
+
+    /// Removes an artifact here and from the store elsewhere, if there is one.
+    pub fn discard(&self, digest: Digest) -> Result<(), ArtifactError> {
+        // There first: what is still here is found again when that fails.
+        if let Some(remote) = RemoteStore::of_folder(&self.root)? {
+            remote.remove(digest)?;
+        }
+        self.remove(digest).map(drop)
+    }
+
+    /// Artifacts that were stored before, here and in the store elsewhere: what retention begins
+    /// with. One that was stored again since is not among them.
+    pub fn older_than(&self, before: SystemTime) -> Result<Vec<Digest>, ArtifactError> {
+        let mut newest: BTreeMap<Digest, SystemTime> = BTreeMap::new();
+        let here = self.list()?.into_iter().map(|(digest, _, stored)| (digest, stored));
+        let elsewhere = match RemoteStore::of_folder(&self.root)? {
+            Some(remote) => remote.list()?,
+            None => Vec::new(),
+        };
+        for (digest, stored) in here.chain(elsewhere) {
+            let known = newest.entry(digest).or_insert(stored);
+            *known = stored.max(*known);
+        }
+        Ok(newest.into_iter().filter(|(_, at)| *at < before).map(|(digest, _)| digest).collect())
     }
 
     /// Every artifact with its length and when it was stored, in order of digest: what retention

@@ -4,6 +4,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Write as _};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use futures_util::StreamExt as _;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
@@ -198,6 +199,21 @@ impl Bucket {
                 if found.len() > limit {
                     break;
                 }
+            }
+            Ok(found)
+        })
+    }
+
+    /// All keys below a folder (an empty one: all) and when each was stored, in no order.
+    pub fn stored_at(&self, folder: &str) -> Result<Vec<(String, SystemTime)>, BucketError> {
+        let prefix = parse(folder)?;
+        let prefix = (!folder.is_empty()).then_some(&prefix);
+        self.waiter.block_on(async {
+            let mut found = Vec::new();
+            let mut stream = self.store.list(prefix);
+            while let Some(object) = stream.next().await {
+                let object = object.map_err(|e| self.failed(&e))?;
+                found.push((object.location.to_string(), object.last_modified.into()));
             }
             Ok(found)
         })

@@ -7,6 +7,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use object_store::path::Path as Key;
 use url::Url;
@@ -103,6 +104,16 @@ impl RemoteStore {
     /// Removes an artifact, if it is there.
     pub fn remove(&self, digest: Digest) -> Result<(), RemoteError> {
         Ok(self.bucket.remove(self.key(digest).as_ref())?)
+    }
+
+    /// What it has below its prefix, and when each was stored.
+    pub fn list(&self) -> Result<Vec<(Digest, SystemTime)>, RemoteError> {
+        let stored = self.bucket.stored_at(self.prefix.as_ref())?;
+        let ours = stored.into_iter().filter_map(|(key, at)| {
+            let digest: Digest = key.rsplit('/').next()?.parse().ok()?;
+            (key == self.key(digest).as_ref()).then_some((digest, at))
+        });
+        Ok(ours.collect())
     }
 
     /// As in the folder: `<two digits>/<digest>`.

@@ -24,6 +24,8 @@ pub struct ArgoSettings {
     pub program: String,
     /// The default artifact repository: a folder.
     pub artifacts: PathBuf,
+    /// The store of artifacts by content, for looks into them; none: no looks.
+    pub looks: Option<PathBuf>,
     /// Folders that stand for volumes, shared by the tasks of a run.
     pub volumes: PathBuf,
     /// What images stand for, by name with or without registry and tag; `*` is every other. The
@@ -75,6 +77,9 @@ pub struct ExecSpec {
     pub variables: Vec<(String, String)>,
     pub mounts: Vec<Mount>,
     pub store: PathBuf,
+    /// The store of artifacts by content, where people may look into them.
+    #[serde(default)]
+    pub looks: Option<PathBuf>,
     /// Where artifacts lie whose keys say nothing else: an S3 location without a key; null: `store`.
     #[serde(default)]
     pub repository: Json,
@@ -186,6 +191,7 @@ pub(crate) fn launch(
         variables,
         mounts,
         store: settings.artifacts.clone(),
+        looks: settings.looks.clone(),
         repository: repository.s3,
         key,
         images: settings.images.clone(),

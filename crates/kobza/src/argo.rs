@@ -30,6 +30,7 @@ pub(crate) fn dialect(exe: String, data: &Path, images: BTreeMap<String, Image>)
     ArgoDialect::new(ArgoSettings {
         program: exe,
         artifacts: artifacts(data),
+        looks: Some(data.join("artifacts")),
         volumes: data.join("argo/volumes"),
         unpacked: data.join("argo/images"),
         images,

@@ -134,7 +134,8 @@ pub(crate) fn server(args: ServerArgs) -> Result<(), Failure> {
         })
         .transpose()?;
     if let Some(keep) = settings.duration("keep") {
-        crate::upkeep::retain(host.handle.clone(), host.store.clone(), host.logs.clone(), keep)?;
+        let (handle, views, logs) = (host.handle.clone(), host.store.clone(), host.logs.clone());
+        crate::upkeep::retain(handle, views, logs, data.to_path_buf(), keep)?;
     }
     let argo = crate::argo::state(&host, data);
     argo.start_upkeep()?;

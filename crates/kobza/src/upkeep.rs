@@ -1,6 +1,7 @@
 //! Keeping a store: backup and restore, and the removal of old runs.
 
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
 
 use kobza_blobs::LogStore;
 use kobza_model::{RunState, Timestamp};
@@ -28,18 +29,29 @@ pub(crate) fn restore(args: RestoreArgs) -> Result<(), Failure> {
     Ok(SqliteStore::restore(&args.place.data()?, &args.file, args.force)?)
 }
 
-/// Deletes runs that ended longer ago than `keep`, with their logs, again and again until the loop
-/// stops.
+/// How often artifacts are looked for that no run has: all outputs are read for it.
+const ARTIFACTS_EVERY: Duration = Duration::from_secs(6 * 3600);
+
+/// Deletes runs that ended longer ago than `keep`, with their logs and then their artifacts, again
+/// and again until the loop stops.
 pub(crate) fn retain(
     handle: Handle,
     views: std::sync::Arc<dyn Views>,
     logs: LogStore,
+    data: PathBuf,
     keep: Duration,
 ) -> std::io::Result<()> {
     std::thread::Builder::new().name("retention".to_owned()).spawn(move || {
+        let mut artifacts_swept: Option<Instant> = None;
         loop {
             match sweep(&handle, views.as_ref(), &logs, keep) {
-                Ok(()) => std::thread::sleep(EVERY),
+                Ok(()) => {
+                    if artifacts_swept.is_none_or(|at| at.elapsed() >= ARTIFACTS_EVERY) {
+                        sweep_artifacts(&data, views.as_ref(), keep);
+                        artifacts_swept = Some(Instant::now());
+                    }
+                    std::thread::sleep(EVERY);
+                }
                 Err(Sweep::Stopped) => return,
                 Err(Sweep::Failed(error)) => {
                     tracing::error!(error, "old runs could not be deleted; tried again later");
@@ -49,6 +61,15 @@ pub(crate) fn retain(
         }
     })?;
     Ok(())
+}
+
+fn sweep_artifacts(data: &Path, views: &dyn Views, keep: Duration) {
+    let Some(before) = SystemTime::now().checked_sub(keep) else { return };
+    match crate::artifacts::sweep(data, views, before) {
+        Ok(0) => {}
+        Ok(removed) => tracing::info!(removed, "artifacts of deleted runs are removed"),
+        Err(error) => tracing::error!(error, "old artifacts remain; tried again later"),
+    }
 }
 
 enum Sweep {

@@ -44,7 +44,7 @@ pub enum EventBody {
     Webhook { workflow: String, trigger: String, body: Json },
     /// A file that has settled, for one trigger.
     File { workflow: String, trigger: String, path: String, size: u64, modified: Timestamp },
-    /// Sent to the API by name.
+    /// Sent to the API by name, or emitted by a task.
     Custom { name: String, payload: Json },
 }
 

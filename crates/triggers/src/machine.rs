@@ -36,8 +36,9 @@ pub struct Triggers {
     /// Which trigger waits for the end of a run.
     active: BTreeMap<RunId, TriggerKey>,
     paused_workflows: BTreeSet<(String, String)>,
-    /// How many listeners each asset has; and all ends of runs together.
+    /// How many listeners each asset and each named event has; and all ends of runs together.
     assets: BTreeMap<String, usize>,
+    events: BTreeMap<String, usize>,
     run_end_listeners: usize,
     /// Triggers that look at files.
     files: BTreeSet<TriggerKey>,
@@ -297,6 +298,12 @@ impl Triggers {
         self.assets.contains_key(asset)
     }
 
+    /// Whether any trigger listens to events of this name, in any namespace.
+    #[must_use]
+    pub fn wants_custom(&self, name: &str) -> bool {
+        self.events.contains_key(name)
+    }
+
     /// Whether the end of a run may matter: some trigger listens to ends, or waits for this one.
     #[must_use]
     pub fn wants_run_end(&self, run: RunId) -> bool {
@@ -397,8 +404,9 @@ impl Triggers {
         for topic in topics(&trigger) {
             match &topic {
                 Topic::Asset(asset) => *self.assets.entry(asset.clone()).or_default() += 1,
+                Topic::Custom(name) => *self.events.entry(name.clone()).or_default() += 1,
                 Topic::RunEnded(_) => self.run_end_listeners += 1,
-                Topic::Custom(_) | Topic::Direct(..) => {}
+                Topic::Direct(..) => {}
             }
             self.listeners.entry((key.namespace.clone(), topic)).or_default().insert(key.clone());
         }
@@ -422,17 +430,10 @@ impl Triggers {
         self.mapping.remove(key);
         for topic in topics(&trigger) {
             match &topic {
-                Topic::Asset(asset) => {
-                    let left = self.assets.get_mut(asset).map(|count| {
-                        *count -= 1;
-                        *count
-                    });
-                    if left == Some(0) {
-                        self.assets.remove(asset);
-                    }
-                }
+                Topic::Asset(asset) => one_less(&mut self.assets, asset),
+                Topic::Custom(name) => one_less(&mut self.events, name),
                 Topic::RunEnded(_) => self.run_end_listeners -= 1,
-                Topic::Custom(_) | Topic::Direct(..) => {}
+                Topic::Direct(..) => {}
             }
             let place = (key.namespace.clone(), topic);
             if let Some(keys) = self.listeners.get_mut(&place) {
@@ -446,6 +447,16 @@ impl Triggers {
             self.active.remove(run);
         }
         Some(trigger)
+    }
+}
+
+/// Counts a listener off.
+fn one_less(counts: &mut BTreeMap<String, usize>, name: &str) {
+    if let Some(count) = counts.get_mut(name) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(name);
+        }
     }
 }
 

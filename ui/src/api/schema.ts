@@ -2629,7 +2629,9 @@ export interface operations {
     get_assets_key_history: {
         parameters: {
             query?: {
-                cursor?: string;
+                /** @description Results of this check only. */
+                check?: string;
+                cursor?: number;
                 /** @description `materialized`, `checked`; both when absent. */
                 kind?: string;
                 limit?: number;

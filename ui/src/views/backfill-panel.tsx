@@ -36,18 +36,27 @@ export default function BackfillPanel({ id, onClose }: { id: string; onClose: ()
       key: "slot",
       head: "Slot",
       width: "minmax(0, 1fr)",
-      cell: (s) =>
-        s.interval_start ? (
+      cell: (s) => {
+        const slot = s.interval_start ? (
           <Interval start={s.interval_start} end={s.interval_end} />
         ) : s.partition ? (
           <span className="mono">{s.partition}</span>
         ) : (
           <Exact at={s.slot} />
-        ),
+        );
+        return s.run ? (
+          <Link to="/runs/$id" params={{ id: s.run }}>
+            {slot}
+          </Link>
+        ) : (
+          slot
+        );
+      },
     },
     {
       key: "run",
       head: "Run",
+      wide: true,
       width: "90px",
       cell: (s) =>
         s.run ? (

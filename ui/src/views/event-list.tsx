@@ -11,11 +11,11 @@ export function EventList({ query, empty }: { query: Query; empty?: React.ReactN
   const list = useList<KobzaEvent>("/events", query, 100);
   const inRun = Boolean(query.run);
   const columns: Column<KobzaEvent>[] = [
-    { key: "at", head: "When", width: "86px", cell: (e) => <Ago at={e.at} /> },
+    { key: "at", head: "When", width: "80px", cell: (e) => <Ago at={e.at} /> },
     {
       key: "kind",
       head: "What",
-      width: "116px",
+      width: "92px",
       cell: (e) => (
         <span className="row">
           {e.state ? <Mark state={e.state} title={e.state} /> : <span style={{ width: 12 }} />}

@@ -75,7 +75,7 @@ export default function TriggerPanel({ id, onClose }: { id: string; onClose: () 
       <Await of={upcoming} what="its next times">
         <ul className="stack" style={{ gap: 4 }}>
           {upcoming.data?.items.map((next) => (
-            <li key={next.at} className="row">
+            <li key={next.at} className="row wrap">
               <Exact at={next.at} />
               <span className="quiet">
                 <Ago at={next.at} />

@@ -177,6 +177,22 @@ inPage("100,000 partitions are a strip, two dimensions a matrix", {}, async (pag
   await page.waitForURL(/offset=/);
 });
 
+inPage("all results of an asset's checks are told", {}, async (page) => {
+  await page.goto(`${url}/asset/sales/by_region?tab=checks`);
+  const results = page.getByRole("table", { name: "Results of checks" });
+  await results
+    .getByRole("row", { name: /not empty holds/ })
+    .nth(1)
+    .waitFor();
+  await page.getByRole("button", { name: "not empty" }).click();
+  await page.waitForURL(/check=not/);
+  await page.getByRole("heading", { name: "Results of not empty" }).waitFor();
+  await results
+    .getByRole("row", { name: /not empty holds/ })
+    .nth(1)
+    .waitFor();
+});
+
 inPage("a backfill of partitions is previewed", {}, async (page) => {
   await page.goto(`${url}/backfills?new=1&workflow=sales_by_region`);
   const form = page.getByRole("dialog");

@@ -212,6 +212,17 @@ inPage("artifacts are shown, and what they carry cannot act", {}, async (page) =
   assert.match(answer.headers.get("content-security-policy"), /^sandbox; default-src 'none'/);
 });
 
+inPage("artifacts of an Argo workflow are looked into", {}, async (page) => {
+  const { id } = await api("/workflows/argo-report/runs", { params: {} });
+  assert.equal((await ended(id)).state, "succeeded");
+  await page.goto(`${url}/runs/${id}?tab=artifacts`);
+  await page.getByRole("button", { name: /^cities.csv/ }).click();
+  await page.getByRole("columnheader", { name: "city" }).waitFor();
+  await page.getByRole("cell", { name: "<b>7</b>" }).waitFor();
+  await page.getByRole("button", { name: /^note.md/ }).click();
+  await page.locator(".markdown strong", { hasText: "well" }).waitFor();
+});
+
 inPage("names with emoji and markup stay text", {}, async (page) => {
   const { id } = await api(`/workflows/${encodeURIComponent("🚀 <b> тест")}/runs`, { params: {} });
   await ended(id);

@@ -8,7 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use axum::extract::State;
 use kobza_runtime::wall_now;
-use kobza_store::{AssetSummary, CheckResult, Materialization, ViewError, Views};
+use kobza_store::{
+    AssetEvent as Happened, AssetEventFilter, AssetSummary, CheckResult, Materialization,
+    ViewError, Views,
+};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -199,7 +202,9 @@ struct HistoryAsked {
     partition: Option<String>,
     /// `materialized`, `checked`; both when absent.
     kind: Option<String>,
-    cursor: Option<String>,
+    /// Results of this check only.
+    check: Option<String>,
+    cursor: Option<u64>,
     limit: Option<u32>,
 }
 
@@ -214,21 +219,26 @@ async fn history(
         .read(move |views| {
             let wants =
                 |kind: &str| asked.kind.as_deref().is_none_or(|k| k.split(',').any(|k| k == kind));
-            let partition = asked.partition.as_deref();
-            let mut items: Vec<AssetEvent> = Vec::new();
-            let mut next = None;
-            if wants("materialized") {
-                let limit = asked.limit.unwrap_or(50).clamp(1, 500);
-                let cursor = asked.cursor.as_deref();
-                let page = views.asset_history(&namespace, &name, partition, cursor, limit)?;
-                next = page.next;
-                items.extend(page.items.into_iter().map(made));
-            }
-            // The newest result of each check; older ones are in the event log.
-            if wants("checked") && asked.cursor.is_none() && partition.is_none() {
-                items.extend(views.asset_checks(&namespace, &name)?.into_iter().map(checked));
-            }
-            items.sort_by_key(|event| std::cmp::Reverse(event.seq));
+            let wanted = AssetEventFilter {
+                made: wants("materialized"),
+                checked: wants("checked"),
+                partition: asked.partition.clone(),
+                check: asked.check.clone(),
+            };
+            let limit = asked.limit.unwrap_or(50).clamp(1, 500);
+            let mut found =
+                views.asset_events(&namespace, &name, &wanted, asked.cursor, limit + 1)?;
+            let more = found.len() > limit as usize;
+            found.truncate(limit as usize);
+            let last = found.last().filter(|_| more);
+            let next = last.map(|event| event.seq().to_string());
+            let items = found
+                .into_iter()
+                .map(|event| match event {
+                    Happened::Made(m) => made(m),
+                    Happened::Checked(c) => checked(c),
+                })
+                .collect();
             Ok(List::new(items, next))
         })
         .await?;

@@ -9,6 +9,7 @@ mod artifacts;
 mod command;
 mod engine;
 mod http;
+mod looks;
 mod places;
 mod view;
 mod web;
@@ -212,9 +213,15 @@ fn save(
         outputs.insert("parameters".to_owned(), Json::Object(parameters));
     }
     let mut saved = logs;
+    let mut shown = Map::new();
     for artifact in declared["artifacts"].as_array().into_iter().flatten() {
         match artifacts::save(spec, view, artifact) {
             Ok(Some((name, value))) => {
+                if let Some(folder) = &spec.looks
+                    && let Some(reference) = looks::keep(folder, view, artifact)
+                {
+                    shown.insert(name.clone(), reference);
+                }
                 saved.insert(name, value);
             }
             Ok(None) => {}
@@ -224,6 +231,9 @@ fn save(
     }
     if !saved.is_empty() {
         outputs.insert("artifacts".to_owned(), Json::Object(saved));
+    }
+    if !shown.is_empty() {
+        outputs.insert(looks::OUTPUT.to_owned(), Json::Object(shown));
     }
     Ok(())
 }

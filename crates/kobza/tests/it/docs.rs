@@ -142,8 +142,13 @@ fn python_of_the_documentation_runs() {
         // A test of the page is a workflow's check here.
         let calls = if block.contains("def test_flow") { "\n\ntest_flow()\n" } else { "" };
         folder.write(&name, format!("{block}{calls}"));
-        let output = if block.contains("@workflow") {
-            let mut command = folder.command(&["run", &name]);
+        let assets = block.contains("= assets(");
+        let output = if assets || block.contains("@workflow") {
+            let mut args = vec!["run", name.as_str()];
+            if assets {
+                args.extend(["--partition", "2013-01-05"]);
+            }
+            let mut command = folder.command(&args);
             // What the page says of values without a server.
             command.envs([
                 ("KOBZA_SECRET_API_TOKEN", "a token"),

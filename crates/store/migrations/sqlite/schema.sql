@@ -238,3 +238,13 @@ CREATE TABLE asset_check (
 ) STRICT;
 CREATE INDEX asset_check_by_asset ON asset_check (asset_no, name, seq);
 CREATE INDEX asset_check_by_time ON asset_check (at);
+
+-- How many runs ended in an hour (of the epoch, UTC), by namespace (a word) and state; kept with
+-- every commit.
+CREATE TABLE run_hour (
+    namespace INTEGER NOT NULL,
+    hour INTEGER NOT NULL,
+    state INTEGER NOT NULL,
+    runs INTEGER NOT NULL,
+    PRIMARY KEY (namespace, hour, state)
+) STRICT, WITHOUT ROWID;

@@ -216,6 +216,35 @@ pub struct CheckResult {
     pub detail: String,
 }
 
+/// Something that happened to an asset.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AssetEvent {
+    Made(Materialization),
+    Checked(CheckResult),
+}
+
+impl AssetEvent {
+    /// Its number in the event log.
+    #[must_use]
+    pub fn seq(&self) -> u64 {
+        match self {
+            Self::Made(made) => made.seq,
+            Self::Checked(result) => result.seq,
+        }
+    }
+}
+
+/// Which events of an asset.
+#[derive(Clone, Debug, Default)]
+pub struct AssetEventFilter {
+    pub made: bool,
+    pub checked: bool,
+    /// Of this partition; checks look at none.
+    pub partition: Option<String>,
+    /// Results of this check.
+    pub check: Option<String>,
+}
+
 type Result<T> = std::result::Result<T, ViewError>;
 
 /// The reading half of a store. A `limit` above [`MAX_PAGE`] means that.
@@ -287,6 +316,18 @@ pub trait Views: Send + Sync {
     /// How many runs are in each state; of all namespaces when none is named.
     fn run_totals(&self, namespaces: &[String]) -> Result<Vec<(RunState, u64)>>;
 
+    /// How many runs ended in each hour from that of `from` on, by state: the beginning of the
+    /// hour (in UTC), oldest first. Of all namespaces when none is named.
+    fn ended_by_hour(
+        &self,
+        namespaces: &[String],
+        from: Timestamp,
+    ) -> Result<Vec<(Timestamp, RunState, u64)>>;
+
+    /// Hands out every stored JSON text that may refer to an artifact by its digest: outputs,
+    /// parameters, tasks, cached results, what is told of materializations. Reads all of them.
+    fn artifact_texts(&self, each: &mut dyn FnMut(&str)) -> Result<()>;
+
     /// Events after number `after`, of one run if given.
     fn events_since(&self, after: u64, limit: u32, run: Option<RunId>) -> Result<EventPage>;
 
@@ -334,6 +375,16 @@ pub trait Views: Send + Sync {
 
     /// The newest result of each check, by name.
     fn asset_checks(&self, namespace: &str, name: &str) -> Result<Vec<CheckResult>>;
+
+    /// What happened to an asset before the event number `before`, newest first: made, or checked.
+    fn asset_events(
+        &self,
+        namespace: &str,
+        name: &str,
+        wanted: &AssetEventFilter,
+        before: Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<AssetEvent>>;
 }
 
 /// Which objects.

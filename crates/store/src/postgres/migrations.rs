@@ -5,8 +5,10 @@ use crate::StoreError;
 use crate::read::{Queries, all};
 
 /// All migrations; the number of one is its place here, from 1.
-const MIGRATIONS: &[(&str, &str)] =
-    &[("0001_initial", include_str!("../../migrations/postgres/0001_initial.sql"))];
+const MIGRATIONS: &[(&str, &str)] = &[
+    ("0001_initial", include_str!("../../migrations/postgres/0001_initial.sql")),
+    ("0002_run_hours", include_str!("../../migrations/postgres/0002_run_hours.sql")),
+];
 
 /// Servers that start together migrate one after the other ("kobza" as a number).
 const MIGRATION_LOCK: i64 = 0x006b_6f62_7a61;

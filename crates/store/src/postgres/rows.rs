@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kobza_model::{Json, RunId, RunRow, TaskId, TaskRow};
+use kobza_model::{Json, RunId, RunRow, TaskId, TaskRow, Timestamp};
 use postgres::types::ToSql;
 
 use super::link::Link;
 use crate::read::{Statements, Value, flags};
-use crate::write::{self, KnownRun, Memory, relabel};
+use crate::write::{self, KnownRun, Memory, ended_hour, relabel};
 use crate::{Commit, Fence, StoreError, codec};
 
 type Result<T> = std::result::Result<T, StoreError>;
@@ -291,13 +291,15 @@ fn remember_runs(link: &mut Link, memory: &mut Memory, commit: &Commit) -> Resul
         return Ok(());
     }
     let ids: Vec<Vec<u8>> = unknown.iter().map(|run| run.0.as_bytes().to_vec()).collect();
-    let sql = "SELECT id, run_no, workflow_no, state, labels FROM run
+    let sql = "SELECT id, run_no, workflow_no, state, labels, ended_at FROM run
                WHERE id = ANY (?1::bytea[])";
     for (run, known) in link.rows_of(sql, &ids, |cells| {
+        let state = codec::run_state(cells.number(3)?)?;
         let known = KnownRun {
             number: cells.int(1)?,
             workflow: cells.int(2)?,
-            state: codec::run_state(cells.number(3)?)?,
+            state,
+            ended: ended_hour(state, cells.opt_int(5)?.map(Timestamp)),
             labels: cells.opt_text(4)?,
         };
         Ok((cells.run(0)?, known))
@@ -309,6 +311,7 @@ fn remember_runs(link: &mut Link, memory: &mut Memory, commit: &Commit) -> Resul
 
 fn runs(link: &mut Link, memory: &mut Memory, rows: &[RunRow]) -> Result<()> {
     let mut totals: BTreeMap<(i64, u8), i64> = BTreeMap::new();
+    let mut hours: BTreeMap<(i64, i64, u8), i64> = BTreeMap::new();
     let mut relabels = Vec::new();
     let mut values = Vec::with_capacity(rows.len());
     for row in rows {
@@ -353,13 +356,24 @@ fn runs(link: &mut Link, memory: &mut Memory, rows: &[RunRow]) -> Result<()> {
             *totals.entry((workflow, known.state as u8)).or_default() -= 1;
         }
         *totals.entry((workflow, row.state as u8)).or_default() += 1;
-        memory.runs.insert(row.run, KnownRun { number, workflow, state: row.state, labels });
+        let ended = ended_hour(row.state, row.ended_at);
+        let end_before =
+            before.as_ref().and_then(|known| known.ended.map(|hour| (hour, known.state)));
+        for (end, by) in [(end_before, -1), (ended.map(|hour| (hour, row.state)), 1)] {
+            if let Some((hour, state)) = end {
+                let namespace = memory.word(link, &row.namespace)?;
+                *hours.entry((namespace, hour, state as u8)).or_default() += by;
+            }
+        }
+        let known = KnownRun { number, workflow, state: row.state, ended, labels };
+        memory.runs.insert(row.run, known);
     }
     RUN.put(link, values)?;
     for (number, created_at, before, labels) in relabels {
         relabel(link, number, created_at, before.as_deref(), labels)?;
     }
-    count_runs(link, totals)
+    count_runs(link, totals)?;
+    count_ends(link, hours)
 }
 
 fn count_runs(link: &mut Link, mut totals: BTreeMap<(i64, u8), i64>) -> Result<()> {
@@ -375,6 +389,22 @@ fn count_runs(link: &mut Link, mut totals: BTreeMap<(i64, u8), i64>) -> Result<(
                ON CONFLICT (workflow_no, state) DO UPDATE SET
                   runs = run_total.runs + excluded.runs";
     link.bulk(sql, &[&workflows, &states, &runs]).map(drop)
+}
+
+fn count_ends(link: &mut Link, mut hours: BTreeMap<(i64, i64, u8), i64>) -> Result<()> {
+    hours.retain(|_, by| *by != 0);
+    if hours.is_empty() {
+        return Ok(());
+    }
+    let namespaces: Vec<i64> = hours.keys().map(|(namespace, ..)| *namespace).collect();
+    let at: Vec<i64> = hours.keys().map(|(_, hour, _)| *hour).collect();
+    let states: Vec<i64> = hours.keys().map(|(.., state)| i64::from(*state)).collect();
+    let runs: Vec<i64> = hours.values().copied().collect();
+    let sql = "INSERT INTO run_hour (namespace, hour, state, runs)
+               SELECT * FROM unnest(?1::bigint[], ?2::bigint[], ?3::bigint[], ?4::bigint[])
+               ON CONFLICT (namespace, hour, state) DO UPDATE SET
+                  runs = run_hour.runs + excluded.runs";
+    link.bulk(sql, &[&namespaces, &at, &states, &runs]).map(drop)
 }
 
 fn task(link: &mut Link, memory: &mut Memory, row: &TaskRow) -> Result<Row> {

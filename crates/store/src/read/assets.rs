@@ -1,7 +1,10 @@
 //! Assets: what was made when, by whom, and what checks said.
 
 use super::{Cells, Conditions, Queries, Result, all, cursor, first, page_size};
-use crate::{AssetSummary, CheckResult, Materialization, Origin, Page, PartitionStatus, ViewError};
+use crate::{
+    AssetEvent, AssetEventFilter, AssetSummary, CheckResult, Materialization, Origin, Page,
+    PartitionStatus, ViewError,
+};
 
 type Viewed<T> = std::result::Result<T, ViewError>;
 
@@ -74,21 +77,35 @@ pub(super) fn history(
     let Some(asset) = asset_no(queries, namespace, name)? else {
         return Ok(Page { items: Vec::new(), next: None });
     };
+    let mut items = materializations(queries, asset, partition, after, size + 1)?;
+    let more = items.len() > size;
+    items.truncate(size);
+    let last = items.last().filter(|_| more);
+    let next = last.and_then(|row| cursor::encode("materializations", &row.seq));
+    Ok(Page { items, next })
+}
+
+fn materializations(
+    queries: &mut dyn Queries,
+    asset: i64,
+    partition: Option<&str>,
+    before: Option<i64>,
+    limit: usize,
+) -> Result<Vec<Materialization>> {
     let mut conditions = Conditions::default();
     conditions.with("asset_no = ?", asset);
     if let Some(partition) = partition {
         conditions.with("partition = ?", partition);
     }
-    if let Some(after) = after {
-        conditions.with("seq < ?", after);
+    if let Some(before) = before {
+        conditions.with("seq < ?", before);
     }
     let sql = format!(
         "SELECT seq, at, partition, run, task_no, metadata FROM materialization {}
-         ORDER BY seq DESC LIMIT {}",
+         ORDER BY seq DESC LIMIT {limit}",
         conditions.clause(),
-        size + 1
     );
-    let mut items = all(queries, &sql, &conditions.values, |cells| {
+    all(queries, &sql, &conditions.values, |cells| {
         Ok(Materialization {
             seq: cells.number(0)?,
             at: cells.time(1)?,
@@ -97,12 +114,32 @@ pub(super) fn history(
             task: cells.opt_task(4)?,
             metadata: cells.text(5)?,
         })
-    })?;
-    let more = items.len() > size;
-    items.truncate(size);
-    let last = items.last().filter(|_| more);
-    let next = last.and_then(|row| cursor::encode("materializations", &row.seq));
-    Ok(Page { items, next })
+    })
+}
+
+pub(super) fn events(
+    queries: &mut dyn Queries,
+    (namespace, name): (&str, &str),
+    wanted: &AssetEventFilter,
+    before: Option<u64>,
+    limit: u32,
+) -> Result<Vec<AssetEvent>> {
+    let size = page_size(limit);
+    let before = before.map(|seq| i64::try_from(seq).unwrap_or(i64::MAX));
+    let Some(asset) = asset_no(queries, namespace, name)? else { return Ok(Vec::new()) };
+    let mut found = Vec::new();
+    if wanted.made && wanted.check.is_none() {
+        let partition = wanted.partition.as_deref();
+        let made = materializations(queries, asset, partition, before, size)?;
+        found.extend(made.into_iter().map(AssetEvent::Made));
+    }
+    if wanted.checked && wanted.partition.is_none() {
+        let results = check_results(queries, asset, wanted.check.as_deref(), before, size)?;
+        found.extend(results.into_iter().map(AssetEvent::Checked));
+    }
+    found.sort_unstable_by_key(|event| std::cmp::Reverse(event.seq()));
+    found.truncate(size);
+    Ok(found)
 }
 
 pub(super) fn origins(
@@ -160,25 +197,53 @@ pub(super) fn partitions(
     Ok(Page { items, next })
 }
 
+const CHECK_COLUMNS: &str = "seq, name, passed, blocking, at, run, task_no, detail";
+
+fn check_result(cells: &mut Cells) -> Result<CheckResult> {
+    Ok(CheckResult {
+        seq: cells.number(0)?,
+        check: cells.text(1)?,
+        passed: cells.flag(2)?,
+        blocking: cells.flag(3)?,
+        at: cells.time(4)?,
+        run: cells.opt_run(5)?,
+        task: cells.opt_task(6)?,
+        detail: cells.text(7)?,
+    })
+}
+
+fn check_results(
+    queries: &mut dyn Queries,
+    asset: i64,
+    check: Option<&str>,
+    before: Option<i64>,
+    limit: usize,
+) -> Result<Vec<CheckResult>> {
+    let mut conditions = Conditions::default();
+    conditions.with("asset_no = ?", asset);
+    if let Some(check) = check {
+        conditions.with("name = ?", check);
+    }
+    if let Some(before) = before {
+        conditions.with("seq < ?", before);
+    }
+    let sql = format!(
+        "SELECT {CHECK_COLUMNS} FROM asset_check {} ORDER BY seq DESC LIMIT {limit}",
+        conditions.clause(),
+    );
+    all(queries, &sql, &conditions.values, check_result)
+}
+
 pub(super) fn checks(
     queries: &mut dyn Queries,
     namespace: &str,
     name: &str,
 ) -> Result<Vec<CheckResult>> {
     let Some(asset) = asset_no(queries, namespace, name)? else { return Ok(Vec::new()) };
-    let sql = "SELECT seq, name, passed, blocking, at, run, task_no, detail FROM asset_check
-               WHERE seq IN (SELECT max(seq) FROM asset_check WHERE asset_no = ?1 GROUP BY name)
-               ORDER BY name";
-    all(queries, sql, &[asset.into()], |cells| {
-        Ok(CheckResult {
-            seq: cells.number(0)?,
-            check: cells.text(1)?,
-            passed: cells.flag(2)?,
-            blocking: cells.flag(3)?,
-            at: cells.time(4)?,
-            run: cells.opt_run(5)?,
-            task: cells.opt_task(6)?,
-            detail: cells.text(7)?,
-        })
-    })
+    let sql = format!(
+        "SELECT {CHECK_COLUMNS} FROM asset_check
+         WHERE seq IN (SELECT max(seq) FROM asset_check WHERE asset_no = ?1 GROUP BY name)
+         ORDER BY name"
+    );
+    all(queries, &sql, &[asset.into()], check_result)
 }

@@ -3,10 +3,11 @@
 //! A million runs are never sorted: keys come in order from an index. Which index depends on how
 //! many runs match, which the totals by (workflow, state) tell beforehand.
 
-use kobza_model::{RunRow, RunState};
+use kobza_model::{RunRow, RunState, Timestamp};
 
 use super::load::{RUN_COLUMNS, RUN_TABLES, run_row};
 use super::{Conditions, Queries, Result, Value, all, cursor, page_size};
+use crate::write::HOUR_MICROS;
 use crate::{Page, RunFilter, ViewError, codec};
 
 /// Up to so many (workflow, state) pairs, each one's newest keys are merged.
@@ -236,5 +237,26 @@ pub(super) fn totals(
     );
     all(queries, &sql, &conditions.values, |row| {
         Ok((codec::run_state(row.number(0)?)?, row.number(1)?))
+    })
+}
+
+/// How many runs ended in each hour from that of `from` on, by state.
+pub(super) fn ended_by_hour(
+    queries: &mut dyn Queries,
+    namespaces: &[String],
+    from: Timestamp,
+) -> Result<Vec<(Timestamp, RunState, u64)>> {
+    let mut conditions = Conditions::default();
+    conditions.with("h.hour >= ?", from.0 / HOUR_MICROS).plain("h.runs > 0");
+    conditions.one_of("n.word", namespaces);
+    let sql = format!(
+        "SELECT h.hour, h.state, CAST(sum(h.runs) AS bigint) FROM run_hour h
+         JOIN word n ON n.word_no = h.namespace {} GROUP BY h.hour, h.state
+         ORDER BY h.hour, h.state",
+        conditions.clause()
+    );
+    all(queries, &sql, &conditions.values, |row| {
+        let hour = row.int(0)?.saturating_mul(HOUR_MICROS);
+        Ok((Timestamp(hour), codec::run_state(row.number(1)?)?, row.number(2)?))
     })
 }

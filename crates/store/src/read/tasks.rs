@@ -118,6 +118,26 @@ pub(super) fn with_artifacts(
     Ok(Page { items, next })
 }
 
+/// Every text in which the digest of an artifact may stand.
+pub(super) fn artifact_texts(queries: &mut dyn Queries, each: &mut dyn FnMut(&str)) -> Result<()> {
+    for (table, column) in [
+        ("output", "value"),
+        ("run", "params"),
+        ("task", "more"),
+        ("object", "value"),
+        ("materialization", "metadata"),
+    ] {
+        let cached = if table == "object" { "kind = 'cache' AND " } else { "" };
+        let sql =
+            format!("SELECT {column} FROM {table} WHERE {cached}{column} LIKE '%\"digest\":\"%'");
+        queries.each_once(&sql, &[], &mut |cells| {
+            each(cells.str(0)?);
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
 /// Where a task stands: its scope, node and name.
 type Place = (ScopeNo, Option<NodeNo>, String);
 

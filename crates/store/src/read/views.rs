@@ -2,13 +2,15 @@
 
 use kobza_model::{
     ExpansionRow, Json, LimitRow, RunId, RunRow, RunState, ScopeRow, TaskId, TaskNo, TaskRow,
+    Timestamp,
 };
 
 use super::{Queries, Reads, assets, events, load, objects, runs, tasks, with, workflows};
 use crate::{
-    AssetSummary, CheckResult, EventPage, GridRun, Materialization, ObjectQuery, Origin, Page,
-    PartitionStatus, RunFilter, StoreError, StoredObject, StoredWorkflow, TaskCount, TaskFilter,
-    VersionSummary, ViewError, Views, WorkflowFilter, WorkflowSummary,
+    AssetEvent, AssetEventFilter, AssetSummary, CheckResult, EventPage, GridRun, Materialization,
+    ObjectQuery, Origin, Page, PartitionStatus, RunFilter, StoreError, StoredObject,
+    StoredWorkflow, TaskCount, TaskFilter, VersionSummary, ViewError, Views, WorkflowFilter,
+    WorkflowSummary,
 };
 
 type Result<T> = std::result::Result<T, ViewError>;
@@ -123,6 +125,18 @@ impl<S: Reads> Views for S {
         plain(self, |q| runs::totals(q, namespaces))
     }
 
+    fn ended_by_hour(
+        &self,
+        namespaces: &[String],
+        from: Timestamp,
+    ) -> Result<Vec<(Timestamp, RunState, u64)>> {
+        plain(self, |q| runs::ended_by_hour(q, namespaces, from))
+    }
+
+    fn artifact_texts(&self, each: &mut dyn FnMut(&str)) -> Result<()> {
+        plain(self, |q| tasks::artifact_texts(q, each))
+    }
+
     fn events_since(&self, after: u64, limit: u32, run: Option<RunId>) -> Result<EventPage> {
         plain(self, |q| events::since(q, after, limit, run))
     }
@@ -137,6 +151,17 @@ impl<S: Reads> Views for S {
 
     fn list_limits(&self) -> Result<Vec<LimitRow>> {
         plain(self, load::limits)
+    }
+
+    fn asset_events(
+        &self,
+        namespace: &str,
+        name: &str,
+        wanted: &AssetEventFilter,
+        before: Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<AssetEvent>> {
+        plain(self, |q| assets::events(q, (namespace, name), wanted, before, limit))
     }
 
     fn list_assets(

@@ -7,8 +7,10 @@ use rusqlite::{Connection, TransactionBehavior};
 use crate::StoreError;
 
 /// All migrations; the number of one is its place here, from 1.
-const MIGRATIONS: &[(&str, &str)] =
-    &[("0001_initial", include_str!("../../migrations/sqlite/0001_initial.sql"))];
+const MIGRATIONS: &[(&str, &str)] = &[
+    ("0001_initial", include_str!("../../migrations/sqlite/0001_initial.sql")),
+    ("0002_run_hours", include_str!("../../migrations/sqlite/0002_run_hours.sql")),
+];
 
 /// Marks the file as a store of ours ("kbza").
 const APPLICATION_ID: i32 = 0x6b62_7a61;

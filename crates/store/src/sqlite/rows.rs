@@ -5,7 +5,7 @@ use rusqlite::{Transaction, params};
 
 use super::queries::On;
 use crate::read::flags;
-use crate::write::{KnownRun, Memory, count_run, relabel};
+use crate::write::{KnownRun, Memory, count_ended, count_run, ended_hour, relabel};
 use crate::{StoreError, codec};
 
 type Done = Result<(), StoreError>;
@@ -75,9 +75,20 @@ pub(super) fn runs(tx: &Transaction<'_>, memory: &mut Memory, rows: &[RunRow]) -
             }
             count_run(&mut On(tx), workflow, row.state, 1)?;
         }
-        memory
-            .runs
-            .insert(row.run, KnownRun { number, workflow, state: row.state, labels: labels_now });
+        let ended = ended_hour(row.state, row.ended_at);
+        let end_before =
+            before.as_ref().and_then(|known| known.ended.map(|hour| (hour, known.state)));
+        let end = ended.map(|hour| (hour, row.state));
+        if end_before != end {
+            if let Some(end) = end_before {
+                count_ended(&mut On(tx), memory, &row.namespace, end, -1)?;
+            }
+            if let Some(end) = end {
+                count_ended(&mut On(tx), memory, &row.namespace, end, 1)?;
+            }
+        }
+        let known = KnownRun { number, workflow, state: row.state, ended, labels: labels_now };
+        memory.runs.insert(row.run, known);
     }
     Ok(())
 }

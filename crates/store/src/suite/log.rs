@@ -8,7 +8,9 @@ use serde_json::json;
 use super::{
     Fixture, commit, event, plain_run, run_event, run_id, runs, second, step, whole, writes,
 };
-use crate::{EventPage, Fence, ObjectQuery, Store, Views, Write, kinds};
+use crate::{
+    AssetEvent, AssetEventFilter, EventPage, Fence, ObjectQuery, Store, Views, Write, kinds,
+};
 
 fn numbers(page: &EventPage) -> Vec<u64> {
     page.events.iter().map(|(seq, _)| *seq).collect()
@@ -174,6 +176,22 @@ where
     let checks = store.asset_checks("default", "raw/orders").unwrap();
     assert_eq!(checks.len(), 1);
     assert!(checks[0].passed && checks[0].blocking && checks[0].seq == 6);
+    let happened = |wanted: AssetEventFilter| {
+        let (mut seen, mut before) = (Vec::new(), None);
+        loop {
+            let page = store.asset_events("default", "raw/orders", &wanted, before, 2).unwrap();
+            let Some(last) = page.last() else { break seen };
+            before = Some(last.seq());
+            seen.extend(page.iter().map(AssetEvent::seq));
+        }
+    };
+    let both = || AssetEventFilter { made: true, checked: true, ..AssetEventFilter::default() };
+    assert_eq!(happened(both()), [6, 5, 4, 3, 2]);
+    assert_eq!(happened(AssetEventFilter { made: false, ..both() }), [6, 4]);
+    assert_eq!(happened(AssetEventFilter { check: Some("no_nulls".into()), ..both() }), [6, 4]);
+    assert!(happened(AssetEventFilter { check: Some("other".into()), ..both() }).is_empty());
+    let partition = Some("2026-01-01".into());
+    assert_eq!(happened(AssetEventFilter { partition, ..both() }), [5, 2]);
 
     // Data may say what it was made from, while its run is kept.
     let metadata = "{\"made_from\":[\"mart\"]}".to_owned();

@@ -55,6 +55,7 @@ macro_rules! store_suite {
             tasks_are_filtered_paged_and_counted
             a_run_is_seen_whole
             tasks_with_artifacts_are_found
+            ends_are_counted_by_the_hour
             workflows_are_listed_with_their_runs
             events_are_followed_by_number
             objects_are_listed_by_prefix

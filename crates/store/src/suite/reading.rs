@@ -4,7 +4,9 @@
 use std::collections::BTreeSet;
 
 use kobza_engine::Batch;
-use kobza_model::{Json, NodeNo, RunId, RunRow, RunState, TaskId, TaskNo, TaskRow, TaskState};
+use kobza_model::{
+    Json, NodeNo, RunId, RunRow, RunState, TaskId, TaskNo, TaskRow, TaskState, Timestamp,
+};
 use serde_json::json;
 
 use super::{
@@ -322,6 +324,54 @@ where
     let rest = store.artifact_tasks(run, first.next.as_deref(), 1).unwrap();
     assert_eq!((rest.items, rest.next), (vec![TaskNo(3)], None));
     assert!(store.artifact_tasks(run_id(2), None, 1).unwrap().items.is_empty());
+    let mut texts = Vec::new();
+    store.artifact_texts(&mut |text| texts.push(text.to_owned())).unwrap();
+    texts.sort();
+    assert_eq!(
+        texts,
+        ["[{\"$artifact\":{\"digest\":\"y\"}}]", "{\"$artifact\":{\"digest\":\"x\"}}"]
+    );
+}
+
+pub fn ends_are_counted_by_the_hour<F: Fixture>(fixture: &F)
+where
+    F::Store: Views,
+{
+    let store = fixture.open();
+    let mut fence = store.acquire("a").unwrap();
+    let hour = |n: i64| second(0).0 / 3_600_000_000 * 3_600_000_000 + n * 3_600_000_000;
+    let ended = |n: u32, state: RunState, hours: i64| RunRow {
+        ended_at: state.is_finished().then(|| Timestamp(hour(hours) + 5_000_000)),
+        ..plain_run(n, state)
+    };
+    let counted = |from: i64| -> Vec<(i64, RunState, u64)> {
+        let found = store.ended_by_hour(&["default".into()], Timestamp(hour(from) + 7)).unwrap();
+        found
+            .into_iter()
+            .map(|(at, state, runs)| ((at.0 - hour(0)) / 3_600_000_000, state, runs))
+            .collect()
+    };
+    use RunState::{Failed, Running, Succeeded};
+    let first = vec![
+        ended(1, Succeeded, 0),
+        ended(2, Succeeded, 1),
+        ended(3, Failed, 1),
+        ended(4, Succeeded, 1),
+        ended(5, Running, 0),
+    ];
+    step(&store, &mut fence, &commit(1, runs(first)));
+    assert_eq!(counted(0), [(0, Succeeded, 1), (1, Succeeded, 2), (1, Failed, 1)]);
+    assert_eq!(counted(1), [(1, Succeeded, 2), (1, Failed, 1)]);
+    assert_eq!(store.ended_by_hour(&["other".into()], second(0)).unwrap(), []);
+    assert_eq!(store.ended_by_hour(&[], Timestamp(hour(1))).unwrap().len(), 2);
+    // Cleared, it has not ended; then it ends again, later. What is written twice counts once.
+    step(&store, &mut fence, &commit(2, runs(vec![ended(3, Running, 0)])));
+    assert_eq!(counted(1), [(1, Succeeded, 2)]);
+    let again = vec![ended(3, Succeeded, 2), ended(5, Failed, 2), ended(2, Succeeded, 1)];
+    step(&store, &mut fence, &commit(3, runs(again)));
+    assert_eq!(counted(1), [(1, Succeeded, 2), (2, Succeeded, 1), (2, Failed, 1)]);
+    step(&store, &mut fence, &writes(4, vec![Write::DeleteRun { run: run_id(5) }]));
+    assert_eq!(counted(2), [(2, Succeeded, 1)]);
 }
 
 pub fn workflows_are_listed_with_their_runs<F: Fixture>(fixture: &F)

@@ -6,7 +6,7 @@ mod retention;
 
 use std::collections::HashMap;
 
-use kobza_model::{RunId, RunState};
+use kobza_model::{RunId, RunState, Timestamp};
 
 pub(crate) use assets::asset_event;
 pub(crate) use definitions::{apply, limits};
@@ -18,6 +18,8 @@ type Result<T> = std::result::Result<T, StoreError>;
 
 /// Forget everything remembered beyond so many runs; it is only a cache.
 const RUNS_REMEMBERED: usize = 200_000;
+
+pub(crate) const HOUR_MICROS: i64 = 3_600_000_000;
 
 /// Numbers by name, and the last known state of active runs. Only a cache of committed rows and of
 /// those of the transaction at hand: dropped whole when that fails.
@@ -34,7 +36,14 @@ pub(crate) struct KnownRun {
     pub(crate) number: i64,
     pub(crate) workflow: i64,
     pub(crate) state: RunState,
+    /// The hour it ended in, if it has ended.
+    pub(crate) ended: Option<i64>,
     pub(crate) labels: Option<String>,
+}
+
+/// The hour of the epoch that a finished run ended in.
+pub(crate) fn ended_hour(state: RunState, ended_at: Option<Timestamp>) -> Option<i64> {
+    ended_at.filter(|_| state.is_finished()).map(|at| at.0 / HOUR_MICROS)
 }
 
 impl Memory {
@@ -79,12 +88,14 @@ impl Memory {
         run: RunId,
     ) -> Result<Option<&KnownRun>> {
         if !self.runs.contains_key(&run) {
-            let sql = "SELECT run_no, workflow_no, state, labels FROM run WHERE id = ?1";
+            let sql = "SELECT run_no, workflow_no, state, labels, ended_at FROM run WHERE id = ?1";
             let found = all(tx, sql, &[run.into()], |row| {
+                let state = crate::codec::run_state(row.number(2)?)?;
                 Ok(KnownRun {
                     number: row.int(0)?,
                     workflow: row.int(1)?,
-                    state: crate::codec::run_state(row.number(2)?)?,
+                    state,
+                    ended: ended_hour(state, row.opt_int(4)?.map(Timestamp)),
                     labels: row.opt_text(3)?,
                 })
             })?;
@@ -139,6 +150,22 @@ pub(crate) fn count_run(
                ON CONFLICT (workflow_no, state) DO UPDATE SET
                   runs = run_total.runs + excluded.runs";
     tx.execute(sql, &[workflow.into(), (state as i64).into(), by.into()]).map(drop)
+}
+
+/// Keeps the number of runs of a namespace that ended in an hour.
+pub(crate) fn count_ended(
+    tx: &mut dyn Statements,
+    memory: &mut Memory,
+    namespace: &str,
+    (hour, state): (i64, RunState),
+    by: i64,
+) -> Result<()> {
+    let namespace = memory.word(tx, namespace)?;
+    let sql = "INSERT INTO run_hour (namespace, hour, state, runs) VALUES (?1, ?2, ?3, ?4)
+               ON CONFLICT (namespace, hour, state) DO UPDATE SET
+                  runs = run_hour.runs + excluded.runs";
+    let values = [namespace.into(), hour.into(), (state as i64).into(), by.into()];
+    tx.execute(sql, &values).map(drop)
 }
 
 /// Replaces the index rows of a run's labels.

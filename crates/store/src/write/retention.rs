@@ -2,7 +2,7 @@
 
 use kobza_model::{Json, RunId, Timestamp};
 
-use super::{Memory, Result, count_run, relabel};
+use super::{Memory, Result, count_ended, count_run, relabel};
 use crate::read::{Statements, Value, all};
 
 /// Rows deleted by one call: a run of a million tasks goes in several, so that no commit stalls.
@@ -83,6 +83,14 @@ fn delete(
         relabel(tx, known.number, *created_at, known.labels.as_deref(), &Json::Null)?;
         tx.execute("DELETE FROM run WHERE run_no = ?1", &of_run)?;
         count_run(tx, known.workflow, known.state, -1)?;
+        if let Some(hour) = known.ended {
+            let sql = "SELECT namespace FROM workflow WHERE workflow_no = ?1";
+            for namespace in all(tx, sql, &[known.workflow.into()], |row| row.text(0))? {
+                count_ended(tx, memory, &namespace, (hour, known.state), -1)?;
+            }
+            let sql = "DELETE FROM run_hour WHERE hour = ?1 AND runs <= 0";
+            tx.execute(sql, &[hour.into()])?;
+        }
     }
     memory.runs.remove(&run);
     *budget = budget.saturating_sub(1);

@@ -119,6 +119,14 @@ impl Service {
                 let (asset, partition) = (asset.clone(), partition.clone());
                 (namespace, EventBody::Asset { asset, partition, run, metadata })
             }
+            (EventKind::Note { word, detail }, Some(run)) if word == EMITTED => {
+                let Some((name, payload)) = emitted(detail) else { return Ok(None) };
+                if !self.triggers.wants_custom(&name) {
+                    return Ok(None);
+                }
+                let Some(row) = self.options.views.get_run(run)? else { return Ok(None) };
+                (row.namespace, EventBody::Custom { name, payload })
+            }
             (EventKind::Run { state, .. }, Some(run))
                 if state.is_finished() && self.wants_end(run) =>
             {
@@ -139,6 +147,16 @@ impl Service {
         self.triggers.wants_run_end(run)
             || self.backfills.values().any(|backfill| backfill.row().active.contains_key(&run))
     }
+}
+
+/// The note that a task's `emit` leaves.
+const EMITTED: &str = "emitted";
+
+/// What a task has emitted: `{"name", "payload"}`.
+fn emitted(detail: &str) -> Option<(String, Json)> {
+    let mut event: Json = serde_json::from_str(detail).ok()?;
+    let name = event["name"].as_str()?.to_owned();
+    Some((name, event["payload"].take()))
 }
 
 fn run_ended(

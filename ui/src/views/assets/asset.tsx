@@ -1,5 +1,5 @@
 import { Link, useParams } from "@tanstack/react-router";
-import { enc } from "../../api/client";
+import { enc, type Query } from "../../api/client";
 import { useApi, useList } from "../../api/hooks";
 import type { AssetDetail, AssetEvent } from "../../api/types";
 import { useAddress } from "../../parts/address";
@@ -85,7 +85,7 @@ function AssetBody({ asset }: { asset: AssetDetail }) {
       <Tabs
         param="tab"
         value={tab}
-        clears={["state", "offset", "from"]}
+        clears={["state", "offset", "from", "check"]}
         items={[
           ["partitions", "Partitions"],
           ["checks", `Checks${asset.checks.failed > 0 ? ` (${asset.checks.failed} fail)` : ""}`],
@@ -96,7 +96,7 @@ function AssetBody({ asset }: { asset: AssetDetail }) {
       <div className="tab-body">
         {tab === "partitions" ? <PartitionsTab asset={asset} /> : null}
         {tab === "checks" ? <Checks asset={asset} /> : null}
-        {tab === "history" ? <History assetKey={asset.key} /> : null}
+        {tab === "history" ? <Events assetKey={asset.key} /> : null}
         {tab === "about" ? <About asset={asset} /> : null}
       </div>
     </>
@@ -104,6 +104,7 @@ function AssetBody({ asset }: { asset: AssetDetail }) {
 }
 
 function Checks({ asset }: { asset: AssetDetail }) {
+  const [search, set] = useAddress();
   if (asset.check_results.length === 0) {
     return (
       <Empty title="No check looks at it">
@@ -113,38 +114,63 @@ function Checks({ asset }: { asset: AssetDetail }) {
     );
   }
   return (
-    <div className="card">
-      {asset.check_results.map((check) => (
-        <div key={check.name} className="line">
-          <State
-            state={check.passed ? "succeeded" : "failed"}
-            word={check.passed ? "holds" : "fails"}
-          />
-          <span className="strong cut">{check.name}</span>
-          <span className="quiet cut grow" title={check.detail ?? undefined}>
-            {check.detail}
-          </span>
-          {check.blocking ? <span className="chip">blocks</span> : null}
-          {check.run ? (
-            <Link to="/runs/$id" params={{ id: check.run }} className="text-link">
-              run
-            </Link>
-          ) : null}
-          <Ago at={check.at} />
-        </div>
-      ))}
-    </div>
+    <>
+      <div className="card">
+        {asset.check_results.map((check) => (
+          <div key={check.name} className="line">
+            <State
+              state={check.passed ? "succeeded" : "failed"}
+              word={check.passed ? "holds" : "fails"}
+            />
+            <button
+              type="button"
+              className="link-button strong cut"
+              aria-pressed={search.check === check.name}
+              title={`Only results of ${check.name}`}
+              onClick={() => set({ check: search.check === check.name ? undefined : check.name })}
+            >
+              {check.name}
+            </button>
+            <span className="quiet cut grow" title={check.detail ?? undefined}>
+              {check.detail}
+            </span>
+            {check.blocking ? <span className="chip">blocks</span> : null}
+            {check.run ? (
+              <Link to="/runs/$id" params={{ id: check.run }} className="text-link">
+                run
+              </Link>
+            ) : null}
+            <Ago at={check.at} />
+          </div>
+        ))}
+      </div>
+      <h2>{search.check ? `Results of ${search.check}` : "All results"}</h2>
+      <Events
+        assetKey={asset.key}
+        query={{ kind: "checked", check: search.check }}
+        label="Results of checks"
+      />
+    </>
   );
 }
 
-function History({ assetKey }: { assetKey: string }) {
-  const list = useList<AssetEvent>(`/assets/${enc(assetKey)}/history`, {}, 100);
+/** What happened to it, newest first: all of it, or results of checks only. */
+function Events({
+  assetKey,
+  query = {},
+  label = "History",
+}: {
+  assetKey: string;
+  query?: Query;
+  label?: string;
+}) {
+  const list = useList<AssetEvent>(`/assets/${enc(assetKey)}/history`, query, 100);
   const columns: Column<AssetEvent>[] = [
-    { key: "at", head: "When", width: "88px", cell: (e) => <Ago at={e.at} /> },
+    { key: "at", head: "When", width: "84px", cell: (e) => <Ago at={e.at} /> },
     {
       key: "what",
       head: "What",
-      width: "minmax(120px, 1fr)",
+      width: "minmax(112px, 1fr)",
       cell: (e) => (
         <span className="row">
           <Mark state={e.passed === false ? "failed" : "succeeded"} />
@@ -154,23 +180,32 @@ function History({ assetKey }: { assetKey: string }) {
         </span>
       ),
     },
-    {
-      key: "partition",
-      head: "Partition",
-      width: "minmax(80px, 0.8fr)",
-      cell: (e) => <span className="mono">{e.partition}</span>,
-    },
+    ...(query.kind === "checked"
+      ? []
+      : [
+          {
+            key: "partition",
+            head: "Partition",
+            width: "minmax(128px, 0.8fr)",
+            cell: (e: AssetEvent) => <span className="mono">{e.partition}</span>,
+          },
+        ]),
     {
       key: "detail",
       head: "Detail",
-      wide: true,
+      wide: query.kind !== "checked",
       width: "minmax(0, 1.4fr)",
-      cell: (e) => <span className="quiet">{e.detail}</span>,
+      cell: (e) => (
+        <span className="quiet" title={e.detail ?? undefined}>
+          {e.detail}
+        </span>
+      ),
     },
     {
       key: "run",
       head: "Run",
       width: "80px",
+      wide: query.kind !== "checked",
       cell: (e) =>
         e.run ? (
           <Link to="/runs/$id" params={{ id: e.run }} className="mono">
@@ -183,7 +218,7 @@ function History({ assetKey }: { assetKey: string }) {
     <Await of={list} what="its history">
       <div className="card fill">
         <Table
-          label="History"
+          label={label}
           columns={columns}
           rows={list.items}
           rowKey={(e) => String(e.seq)}

@@ -43,12 +43,20 @@ const COLUMNS: Column<Partition>[] = [
     key: "key",
     head: "Partition",
     width: "minmax(0, 1fr)",
-    cell: (p) => <span className="mono">{p.key}</span>,
+    cell: (p) =>
+      p.run ? (
+        <Link to="/runs/$id" params={{ id: p.run }} className="mono">
+          {p.key}
+        </Link>
+      ) : (
+        <span className="mono">{p.key}</span>
+      ),
   },
   { key: "at", head: "Made", wide: true, width: "90px", cell: (p) => <Ago at={p.at} /> },
   {
     key: "run",
     head: "Run",
+    wide: true,
     width: "90px",
     cell: (p) =>
       p.run ? (
