@@ -64,7 +64,9 @@ pub(crate) fn retain(
 }
 
 fn sweep_artifacts(data: &Path, views: &dyn Views, keep: Duration) {
-    let Some(before) = SystemTime::now().checked_sub(keep) else { return };
+    let now = u64::try_from(wall_now().0).unwrap_or(0);
+    let Some(before) = Duration::from_micros(now).checked_sub(keep) else { return };
+    let before = SystemTime::UNIX_EPOCH + before;
     match crate::artifacts::sweep(data, views, before) {
         Ok(0) => {}
         Ok(removed) => tracing::info!(removed, "artifacts of deleted runs are removed"),

@@ -13,7 +13,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::IntoResponse as _;
-use futures_util::stream;
+use futures_util::{StreamExt as _, stream};
 use kobza_blobs::ArtifactError;
 use kobza_model::{Json as Value, RunId, TaskId, TaskRow, Timestamp};
 use schemars::JsonSchema;
@@ -248,6 +248,8 @@ fn pieces(file: File) -> impl futures_util::Stream<Item = std::io::Result<Bytes>
             Err(error) => Some((Err(error), None)),
         }
     })
+    // Whoever compresses it asks once more behind its end.
+    .fuse()
 }
 
 /// A name as a header may carry it.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use futures_util::stream;
+use futures_util::{StreamExt as _, stream};
 use kobza_model::{Json, RunId};
 
 use super::{HostError, MachineHost, OPENING};
@@ -96,5 +96,6 @@ pub(super) async fn read(
         };
         Some((Ok(Bytes::from(text)), (host, rest)))
     });
-    Ok(Body::from_stream(pieces))
+    // Whoever compresses it asks once more behind its end.
+    Ok(Body::from_stream(pieces.fuse()))
 }
