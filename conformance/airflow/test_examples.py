@@ -60,7 +60,23 @@ MORE = [
     "asset_consumes_1",
     "asset_alias_example_alias_producer",
     "example_asset_with_watchers",
+    "asset_with_extra_by_context",
+    "asset_with_extra_by_yield",
+    "asset_with_extra_from_classic_operator",
+    "example_params_trigger_ui",
+    "asset_s3_bucket_producer",
+    "asset_s3_bucket_producer_with_no_taskflow",
+    "asset_alias_example_alias_producer_with_no_taskflow",
+    "team_analytics_producer",
+    "asset1_producer",
+    "example_measurement_correction_operator",
+    "example_measurement_correction_decorator",
+    "ingest_regional_sales",
 ]
+# Left out, since dag.test() says nothing of them: example_params_ui_tutorial must be given a param;
+# example_task_state_store, _mapped, _async and example_asset_state_store_* begin after the date of this
+# comparison (and the SDK 1.3.2 has no method that _async calls). Others wait for people, other DAGs or files,
+# install packages, or need a network or a plugin.
 #: Tasks that return something else each time: folders, times, random choices.
 CHANGING = {
     "run_this_last",
@@ -70,6 +86,8 @@ CHANGING = {
     "runme_2",
     "show_dag_folder_stats",
     "describe_dag_folder",
+    "get_file_stats",
+    "print_date",
 }
 
 

@@ -116,7 +116,7 @@ fn environments_without_airflow_or_with_another_say_so() {
     dags.python = "/nowhere/python".to_owned();
     says(&dags.server(&[]), "dags-folder", &["no Python interpreter \"/nowhere/python\""]);
     let mut script = String::from("#!/bin/sh\n");
-    write!(script, "PYTHONPATH={} exec {real} \"$@\"\n", dags.folder.path().display()).unwrap();
+    writeln!(script, "PYTHONPATH={} exec {real} \"$@\"", dags.folder.path().display()).unwrap();
     dags.folder.write("sitecustomize.py", "import airflow\nairflow.__version__ = '3.9.1'\n");
     let python = dags.folder.write("python", script);
     let all = std::fs::Permissions::from_mode(0o755);
