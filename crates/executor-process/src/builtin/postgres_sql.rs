@@ -3,9 +3,10 @@
 use std::error::Error as _;
 
 use kobza_model::Json;
+use kobza_postgres_tls::{Target, TargetError};
+use postgres::Transaction;
 use postgres::types::private::BytesMut;
 use postgres::types::{Format, IsNull, ToSql, Type};
-use postgres::{Client, Config, NoTls, Transaction};
 
 use super::postgres_named::{Numbered, split};
 use super::sql::{Answer, SqlSpec};
@@ -13,11 +14,14 @@ use super::{Failure, shown_url};
 
 pub(super) fn execute(spec: &SqlSpec) -> Result<Answer, Failure> {
     // The parser's own words may quote the URL, password and all.
-    let mut config: Config = spec.url.parse().map_err(|_| {
-        Failure::Spec(format!("url {:?} is not a PostgreSQL URL", shown_url(&spec.url)))
+    let mut target = Target::parse(&spec.url).map_err(|error| match error {
+        TargetError::Url(_) => {
+            Failure::Spec(format!("url {:?} is not a PostgreSQL URL", shown_url(&spec.url)))
+        }
+        other => Failure::Spec(other.to_string()),
     })?;
-    config.application_name("kobza").connect_timeout(spec.busy_timeout());
-    let mut client: Client = config.connect(NoTls).map_err(|e| {
+    target.config.application_name("kobza").connect_timeout(spec.busy_timeout());
+    let mut client = target.connect().map_err(|e| {
         Failure::Unreachable(format!("cannot connect to {}: {}", shown_url(&spec.url), told(&e)))
     })?;
     let failed = |e: postgres::Error| Failure::Failed(told(&e));

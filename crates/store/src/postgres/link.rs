@@ -2,13 +2,12 @@
 
 use std::collections::HashMap;
 use std::error::Error;
-use std::str::FromStr;
 use std::time::Duration;
 
 use postgres::error::SqlState;
 use postgres::fallible_iterator::FallibleIterator;
 use postgres::types::{IsNull, ToSql, Type, to_sql_checked};
-use postgres::{Client, Config, NoTls, Statement};
+use postgres::{Client, Statement};
 
 use super::PostgresOptions;
 use crate::StoreError;
@@ -27,7 +26,7 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Where to connect to, and how.
 pub(super) struct Target {
-    config: Config,
+    at: kobza_postgres_tls::Target,
     pub(super) schema: String,
     settings: String,
 }
@@ -52,8 +51,10 @@ impl Target {
             ));
         }
         let separator = if rest.is_empty() { "" } else { "?" };
-        let mut config = Config::from_str(&format!("{base}{separator}{}", rest.join("&")))
+        let url = format!("{base}{separator}{}", rest.join("&"));
+        let mut at = kobza_postgres_tls::Target::parse(&url)
             .map_err(|e| StoreError(format!("the database's URL is wrong: {}", causes(&e))))?;
+        let config = &mut at.config;
         if config.get_application_name().is_none() {
             config.application_name("kobza");
         }
@@ -66,13 +67,13 @@ impl Target {
             LOCK_TIMEOUT.as_millis(),
             options.statement_timeout.as_millis(),
         );
-        Ok(Self { config, schema, settings })
+        Ok(Self { at, schema, settings })
     }
 
     pub(super) fn connect(&self) -> Result<Link> {
         let mut client = self
-            .config
-            .connect(NoTls)
+            .at
+            .connect()
             .map_err(|e| StoreError(format!("cannot connect to PostgreSQL: {}", causes(&e))))?;
         client.batch_execute(&self.settings).map_err(|e| failure("connecting", &e))?;
         Ok(Link { client, prepared: HashMap::new(), ended: false })
@@ -276,7 +277,7 @@ mod tests {
         let parse = |url: &str| Target::parse(url, &options);
         let target = parse("postgres://me@host/db?schema=team_1&sslmode=disable").unwrap();
         assert_eq!(target.schema, "team_1");
-        assert_eq!(target.config.get_dbname(), Some("db"));
+        assert_eq!(target.at.config.get_dbname(), Some("db"));
         assert_eq!(parse("postgres://me@host/db").unwrap().schema, "kobza");
         for bad in ["a\"b", "", "A", "a;b", "a b"] {
             assert!(parse(&format!("postgres://me@host/db?schema={bad}")).is_err(), "{bad}");
