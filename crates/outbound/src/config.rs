@@ -34,6 +34,7 @@ pub(crate) enum Form {
     #[default]
     Webhook,
     Slack,
+    Email,
 }
 
 /// A rule for notifications.
@@ -45,8 +46,15 @@ pub(crate) struct Rule {
     /// None: any.
     pub(crate) namespace: Option<String>,
     pub(crate) workflow: Option<String>,
-    /// A connection of the namespace `default`: `url`, and for webhooks a `secret`.
+    /// A connection of the namespace `default`: `url`, for webhooks a `secret`, and for e-mails
+    /// `from`, `to`, `user` and `password`.
     pub(crate) connection: String,
+    /// Who gets the e-mails; as the connection says when empty.
+    #[serde(default)]
+    pub(crate) to: Vec<String>,
+    /// A template of `event`, for e-mails.
+    #[serde(default = "default_text")]
+    pub(crate) subject: String,
     #[serde(default)]
     pub(crate) form: Form,
     /// A template of `event`.
@@ -87,8 +95,19 @@ impl Config {
                     rule.name
                 )));
             }
-            kobza_expr::native::check(&rule.text, kobza_expr::native::Mode::Text)
-                .map_err(|e| ConfigError(format!("notify {}: text: {e}", rule.name)))?;
+            for (field, template) in [("text", &rule.text), ("subject", &rule.subject)] {
+                kobza_expr::native::check(template, kobza_expr::native::Mode::Text)
+                    .map_err(|e| ConfigError(format!("notify {}: {field}: {e}", rule.name)))?;
+            }
+            for address in &rule.to {
+                crate::email::mailbox(address).map_err(|_| {
+                    ConfigError(format!("notify {}: to: no e-mail address", rule.name))
+                })?;
+            }
+            if rule.form != Form::Email && !rule.to.is_empty() {
+                let message = format!("notify {}: only e-mails have `to`", rule.name);
+                return Err(ConfigError(message));
+            }
         }
         let urls = [self.traces.as_ref().map(|t| &t.url), self.lineage.as_ref().map(|l| &l.url)];
         for url in urls.into_iter().flatten() {
@@ -117,6 +136,9 @@ mod tests {
             ("[[notify]]\nname='a'\non=['sometimes']\nconnection='c'", "sometimes"),
             ("[[notify]]\nname='a'\non=[]\nconnection='c'\ntext='{{ '", "text"),
             ("nonsense = 1", "nonsense"),
+            ("[[notify]]\nname='a'\non=[]\nconnection='c'\nform='email'\nto=['x y']", "address"),
+            ("[[notify]]\nname='a'\non=[]\nconnection='c'\nto=['x@example.org']", "only"),
+            ("[[notify]]\nname='a'\non=[]\nconnection='c'\nsubject='{{ '", "subject"),
         ] {
             let error = parse(text).unwrap_err();
             assert!(error.contains(word), "{error}");

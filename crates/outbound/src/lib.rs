@@ -4,6 +4,7 @@
 //! taken care of, so that nothing is lost by a crash; what is repeated has the same ids.
 
 mod config;
+mod email;
 mod follow;
 mod ids;
 mod lineage;

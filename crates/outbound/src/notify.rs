@@ -23,6 +23,7 @@ use sha2::Sha256;
 
 use crate::Parts;
 use crate::config::{Form, On, Rule};
+use crate::email;
 use crate::follow::{Outlet, stopped};
 use crate::send::{Failed, post};
 
@@ -146,13 +147,20 @@ impl Outlet for Notify {
             }) {
                 let context = Context::new(&Map::from_iter([("event".to_owned(), event.clone())]));
                 // A wrong template must not hide that something happened.
-                let text = render_text(&rule.text, &context)
-                    .unwrap_or_else(|error| format!("(the rule's text: {error})"));
+                let render = |template: &str, field: &str| {
+                    render_text(template, &context)
+                        .unwrap_or_else(|error| format!("(the rule's {field}: {error})"))
+                };
+                let text = render(&rule.text, "text");
+                let subject = (rule.form == Form::Email).then(|| render(&rule.subject, "subject"));
                 let id = format!("{}-{seq}", rule.name);
-                let value = json!({
+                let mut value = json!({
                     "id": id, "rule": rule.name, "seq": seq, "state": "pending", "attempts": 0,
                     "next_at": wall_now(), "error": null, "text": text, "event": event,
                 });
+                if let Some(subject) = subject {
+                    value["subject"] = subject.into();
+                }
                 writes.push(put(&format!("{}/{seq:020}", rule.name), Some(value)));
             }
         }
@@ -293,6 +301,17 @@ fn send(parts: &Parts, rules: &[Rule], value: &Json) -> Result<(), Failed> {
         .ok_or_else(|| Failed::Later(format!("the connection {:?} has no url", rule.connection)))?;
     let id = value["id"].as_str().unwrap_or_default();
     match rule.form {
+        Form::Email => {
+            let at = value["event"]["at"].as_str().and_then(|at| at.parse().ok());
+            email::send(&email::Email {
+                id,
+                at: at.unwrap_or_else(wall_now),
+                connection: &connection,
+                to: &rule.to,
+                subject: value["subject"].as_str().unwrap_or(&rule.name),
+                text: value["text"].as_str().unwrap_or_default(),
+            })
+        }
         Form::Slack => post(url, &[], &json!({"text": value["text"]}).to_string()),
         Form::Webhook => {
             let body = json!({"id": id, "rule": rule.name, "text": value["text"], "event": value["event"]})
