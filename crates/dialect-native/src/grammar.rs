@@ -366,14 +366,21 @@ const WAIT: Shape = OneOf(&[Duration, Shape::Object(&WAIT_OBJECT)]);
 static WAIT_OBJECT: Object = Object {
     name: "wait",
     doc: "a wait",
-    one_of: &["for", "until", "file", "event"],
+    one_of: &["for", "until", "file", "event", "asset", "http", "sql"],
     fields: &[
         field("for", Duration, "So long."),
         field("until", Text, "Until this time (a template)."),
         field("file", Text, "Until this file is there (a template)."),
-        field("event", Name, "Until an event of this name."),
+        field("event", Name, "Until an event of this name is sent to the server."),
+        field("asset", Text, "Until this asset has data (a template)."),
+        field("http", HTTP, "Until this request is answered as expected."),
+        field("sql", SQL, "Until this statement gives what is expected."),
         only(&["event"], "filter", Text, "A condition over the event."),
-        only(&["file"], "every", Duration, "How often to look."),
+        only(&["asset"], "partition", Text, "Data of this partition (a template)."),
+        only(&["asset"], "since", Text, "Data from this time on (a template)."),
+        only(&["sql"], "connection", Name, "Connection to use."),
+        only(&["sql"], "expect", Any, "What its first value must be; true when absent."),
+        only(&["file", "http", "sql"], "every", Duration, "How often to look."),
     ],
 };
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use kobza_engine::Launch;
 use kobza_expr::native::{self, Context, TemplateError};
-use kobza_model::{Json, TemplateBody};
-use kobza_runtime::{ExecutorName, Facts, LaunchSpec};
+use kobza_model::{Json, TemplateBody, Timestamp};
+use kobza_runtime::{ExecutorName, Facts, LaunchSpec, Poll};
 use serde::Deserialize as _;
 use serde_json::{Map, json};
 
@@ -63,8 +63,16 @@ pub(crate) fn launch(
             native::render_text(value, &context).map_err(in_field(&format!("env.{name}")))?;
         out.env.push((name.clone(), value));
     }
-    let executor =
-        body(options, launch, &spec, &context, base.as_deref(), facts, &mut out, &mut secrets)?;
+    let executor = body(
+        options,
+        launch,
+        &spec.body,
+        &context,
+        base.as_deref(),
+        facts,
+        &mut out,
+        &mut secrets,
+    )?;
     for (name, value) in &out.env {
         if value.contains('\0') {
             return Err(format!("env.{name}: the value contains a NUL character"));
@@ -142,14 +150,14 @@ fn in_field(field: &str) -> impl Fn(TemplateError) -> String + use<'_> {
 fn body(
     options: &Options,
     launch: &Launch,
-    spec: &LeafSpec,
+    body: &Body,
     context: &Context,
     base: Option<&Path>,
     facts: &dyn Facts,
     out: &mut LaunchSpec,
     secrets: &mut Vec<String>,
 ) -> Result<ExecutorName, String> {
-    match &spec.body {
+    match body {
         Body::Noop => {
             out.program = "/bin/true".to_owned();
         }
@@ -268,8 +276,30 @@ fn body(
             });
             return Ok("suspend");
         }
+        Body::Wait(Wait::Poll { body: probe, every_ms }) => {
+            let text = |t: &str| native::render_text(t, context).map_err(in_field("wait"));
+            let waits_for = match probe.as_ref() {
+                // Addresses and statements may hold what is secret: their hosts and names do not.
+                Body::Http { url, .. } => format!("an answer of {}", shown_url(&text(url)?)),
+                Body::Sql { connection, .. } => format!("a result of {connection}"),
+                _ => return Err("this wait has nothing to look at".to_owned()),
+            };
+            let executor = self::body(options, launch, probe, context, base, facts, out, secrets)?;
+            let deadline = match launch.carry["deadline"].as_i64() {
+                Some(at) => Some(Timestamp(at)),
+                None => launch.timeout_ms.map(|ms| later(facts.now(), ms)),
+            };
+            out.poll = Some(Poll {
+                exit_codes: NOT_YET.to_vec(),
+                every_ms: *every_ms,
+                deadline,
+                carry: json!({"deadline": deadline.map(|at| at.0), "waits_for": waits_for}),
+            });
+            return Ok(executor);
+        }
         Body::Wait(wait) => {
             let text = |t: &str| native::render_text(t, context).map_err(in_field("wait"));
+            let some = |t: &Option<String>| t.as_deref().map(text).transpose();
             out.extra = match wait {
                 Wait::For { ms } => json!({"for_ms": ms}),
                 Wait::Until { time } => json!({"until": text(time)?}),
@@ -277,7 +307,12 @@ fn body(
                     json!({"file": resolve(base, &text(path)?), "every_ms": every_ms})
                 }
                 Wait::Event { name, filter } => json!({"event": name, "filter": filter}),
+                Wait::Asset { name, partition, since } => json!({
+                    "asset": text(name)?, "partition": some(partition)?, "since": some(since)?,
+                }),
+                Wait::Poll { .. } => Json::Null,
             };
+            out.extra["namespace"] = json!(facts.run().namespace);
             out.extra["carry"] = launch.carry.clone();
             return Ok("wait");
         }
@@ -292,6 +327,21 @@ fn body(
         }
     }
     Ok("process")
+}
+
+/// How the built-in bodies end that saw something else than expected, or reached nobody.
+const NOT_YET: [i32; 2] = [3, 4];
+
+fn later(at: Timestamp, ms: u64) -> Timestamp {
+    at.saturating_add_micros(i64::try_from(ms.saturating_mul(1000)).unwrap_or(i64::MAX))
+}
+
+/// The host of an address.
+fn shown_url(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
+    format!("{scheme}://{host}")
 }
 
 /// A hidden subcommand of this binary (found by the executor where the options do not name it), its
@@ -388,7 +438,11 @@ fn local_url(url: &str, base: Option<&Path>) -> String {
     if path.is_empty() || path.starts_with(":memory:") {
         return url.to_owned();
     }
-    format!("sqlite:{}", resolve(base, path))
+    // Two slashes at the beginning of what comes out would be read as those of an address.
+    let resolved = resolve(base, path);
+    let plain = resolved.trim_start_matches('/');
+    let root = if plain.len() < resolved.len() { "/" } else { "" };
+    format!("sqlite:{root}{plain}")
 }
 
 fn shared_values(reads: &crate::spec::Reads, facts: &dyn Facts) -> (Context, Vec<String>) {

@@ -65,6 +65,14 @@ pub fn rendered(facts: &dyn Facts, task: TaskNo) -> Result<Option<Rendered>, Str
         Body::Suspend { message: None, .. } => return Ok(None),
         Body::Wait(Wait::Until { time }) => shown("text", text(time)?),
         Body::Wait(Wait::File { path, .. }) => shown("text", text(path)?),
+        Body::Wait(Wait::Asset { name, .. }) => shown("text", text(name)?),
+        Body::Wait(Wait::Poll { body, .. }) => match body.as_ref() {
+            Body::Http { url, method, .. } => {
+                shown("text", format!("{} {}", method.to_uppercase(), text(url)?))
+            }
+            Body::Sql { statement, .. } => shown("sql", text(statement)?),
+            _ => return Ok(None),
+        },
         Body::Wait(_) => return Ok(None),
         Body::Workflow { name, with, .. } => {
             Rendered { inputs: values(with)?, ..shown("text", name.clone()) }

@@ -118,10 +118,31 @@ pub enum Body {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Wait {
-    For { ms: u64 },
-    Until { time: String },
-    File { path: String, every_ms: u64 },
-    Event { name: String, filter: Option<String> },
+    For {
+        ms: u64,
+    },
+    Until {
+        time: String,
+    },
+    File {
+        path: String,
+        every_ms: u64,
+    },
+    Event {
+        name: String,
+        filter: Option<String>,
+    },
+    /// Until it has data; `since` a time.
+    Asset {
+        name: String,
+        partition: Option<String>,
+        since: Option<String>,
+    },
+    /// Until a body of the kind `http` or `sql` succeeds.
+    Poll {
+        body: Box<Body>,
+        every_ms: u64,
+    },
 }
 
 /// Which parts of the world the templates of a task look at.

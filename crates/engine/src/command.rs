@@ -94,6 +94,13 @@ pub enum Command {
         run: RunId,
         request: MachineCall,
     },
+    /// Somebody outside sent an event by name: it is put on record for whoever waits for it.
+    Announce {
+        namespace: String,
+        name: String,
+        /// JSON text.
+        payload: String,
+    },
     /// Set the dialect's own notes on a run, its labels, or the parameters that tasks see from
     /// now on.
     Annotate {

@@ -170,6 +170,12 @@ impl Engine {
             }
             Command::CloseRun { run, outcome } => self.close_run(run, outcome),
             Command::Machine { run, request } => self.machine_call(run, &request),
+            Command::Announce { namespace, name, payload } => {
+                let kind = EventKind::Sent { namespace, name, payload };
+                let at = self.cx.now.wall;
+                self.cx.batch.events.push(Event { at, run: None, task: None, kind });
+                Ok(Reply::Done)
+            }
             Command::Annotate { run, labels, params, extra } => {
                 let row = &mut self.run_mut(run)?.row;
                 if let Some(labels) = labels {

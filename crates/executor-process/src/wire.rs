@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// Version of this protocol. A shim of another version keeps its tasks but gets no new ones.
-pub(crate) const PROTOCOL: u32 = 2;
+pub(crate) const PROTOCOL: u32 = 3;
 /// Longest frame: a launch with its files and input, or a report with its outputs.
 pub(crate) const MAX_FRAME_BYTES: usize = 64 << 20;
 

@@ -142,7 +142,7 @@ impl Host {
         let mut executors: BTreeMap<&'static str, Arc<dyn Executor>> = BTreeMap::new();
         executors.insert("process", executor.clone());
         executors.insert(kobza_dialect_airflow::WAITERS, Arc::new(Waiters::start(handle.clone())?));
-        executors.insert("wait", Arc::new(WaitExecutor::start(handle.clone())?));
+        executors.insert("wait", Arc::new(WaitExecutor::start(handle.clone(), store.clone())?));
         let check: Arc<CheckParams> = Arc::new(|workflow: &Workflow, given| {
             Dialects::default().params(workflow, given).map_err(|problems| {
                 problems.iter().map(crate::check::show).collect::<Vec<_>>().join("; ")

@@ -210,6 +210,13 @@ pub enum EventKind {
         word: String,
         detail: String,
     },
+    /// Somebody outside sent an event by name.
+    Sent {
+        namespace: String,
+        name: String,
+        /// JSON text.
+        payload: String,
+    },
 }
 
 /// A run as the store knows it: what the engine needs to take it up again.

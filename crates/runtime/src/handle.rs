@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use kobza_engine::{Command, Engine, Refusal, Reply, Report};
 use kobza_model::{EngineTime, Event, Now, Timestamp};
@@ -59,6 +60,18 @@ pub(crate) enum Message {
     Stop,
 }
 
+/// A message with the time at which it came.
+pub(crate) struct Queued {
+    pub(crate) at: Instant,
+    pub(crate) message: Message,
+}
+
+impl From<Message> for Queued {
+    fn from(message: Message) -> Self {
+        Self { at: Instant::now(), message }
+    }
+}
+
 /// Events of one commit, as followers get them.
 #[derive(Debug, Clone)]
 pub struct Committed {
@@ -70,7 +83,7 @@ pub struct Committed {
 /// A handle on the loop; cheap to clone.
 #[derive(Clone)]
 pub struct Handle {
-    pub(crate) inbox: mpsc::Sender<Message>,
+    pub(crate) inbox: mpsc::Sender<Queued>,
     pub(crate) events: broadcast::Sender<Committed>,
     pub(crate) next_event: watch::Receiver<u64>,
     pub(crate) metrics: Arc<Metrics>,
@@ -94,7 +107,7 @@ impl Handle {
             let _gone = sender.send(result);
         });
         self.inbox
-            .send(Message::Submit { submission: submission.into(), reply })
+            .send(Message::Submit { submission: submission.into(), reply }.into())
             .await
             .map_err(|_| SubmitError::Stopped)?;
         receiver.await.map_err(|_| SubmitError::Stopped)?
@@ -110,7 +123,7 @@ impl Handle {
             let _gone = sender.send(result);
         });
         self.inbox
-            .blocking_send(Message::Submit { submission: submission.into(), reply })
+            .blocking_send(Message::Submit { submission: submission.into(), reply }.into())
             .map_err(|_| SubmitError::Stopped)?;
         receiver.blocking_recv().map_err(|_| SubmitError::Stopped)?
     }
@@ -124,7 +137,7 @@ impl Handle {
         let query = Message::Query(Box::new(move |engine| {
             let _gone = sender.send(look(engine));
         }));
-        self.inbox.send(query).await.map_err(|_| SubmitError::Stopped)?;
+        self.inbox.send(query.into()).await.map_err(|_| SubmitError::Stopped)?;
         receiver.await.map_err(|_| SubmitError::Stopped)
     }
 
@@ -137,14 +150,14 @@ impl Handle {
         let query = Message::Query(Box::new(move |engine| {
             let _gone = sender.send(look(engine));
         }));
-        self.inbox.blocking_send(query).map_err(|_| SubmitError::Stopped)?;
+        self.inbox.blocking_send(query.into()).map_err(|_| SubmitError::Stopped)?;
         receiver.blocking_recv().map_err(|_| SubmitError::Stopped)
     }
 
     /// What the clocks show, for threads outside of an async runtime.
     pub fn now_blocking(&self) -> Result<Now, SubmitError> {
         let (sender, receiver) = oneshot::channel();
-        self.inbox.blocking_send(Message::Now(sender)).map_err(|_| SubmitError::Stopped)?;
+        self.inbox.blocking_send(Message::Now(sender).into()).map_err(|_| SubmitError::Stopped)?;
         receiver.blocking_recv().map_err(|_| SubmitError::Stopped)
     }
 
@@ -168,7 +181,9 @@ impl Handle {
     /// Lets the loop end after what it has in hand.
     pub fn stop(&self) {
         // A full inbox drains by itself; a closed one has stopped already.
-        if let Err(mpsc::error::TrySendError::Full(message)) = self.inbox.try_send(Message::Stop) {
+        if let Err(mpsc::error::TrySendError::Full(message)) =
+            self.inbox.try_send(Message::Stop.into())
+        {
             let inbox = self.inbox.clone();
             std::thread::spawn(move || {
                 // A closed inbox has stopped already.
@@ -181,7 +196,7 @@ impl Handle {
 impl ReportSink for Handle {
     fn report(&self, report: Report, on_durable: Box<dyn FnOnce() + Send>) {
         // When the loop has stopped, the report stays in the executor's spool.
-        let _stopped = self.inbox.blocking_send(Message::Report { report, on_durable });
+        let _stopped = self.inbox.blocking_send(Message::Report { report, on_durable }.into());
     }
 
     fn engine_time(&self, wall: Timestamp) -> EngineTime {
@@ -191,6 +206,6 @@ impl ReportSink for Handle {
 
     fn ask(&self, ask: Ask, on_answer: Box<dyn FnOnce(Answer) + Send>) {
         // When the loop has stopped, the next server is asked.
-        let _stopped = self.inbox.blocking_send(Message::Ask { ask, on_answer });
+        let _stopped = self.inbox.blocking_send(Message::Ask { ask, on_answer }.into());
     }
 }

@@ -17,5 +17,7 @@ pub use clock::{Clock, wall_now};
 pub use facts::Lookup;
 pub use handle::{Committed, Handle, INBOX_CAPACITY, Submission, SubmitError};
 pub use metrics::Metrics;
-pub use ports::{Answer, Ask, Dialect, Executor, ExecutorName, Facts, LaunchSpec, ReportSink};
+pub use ports::{
+    Answer, Ask, Dialect, Executor, ExecutorName, Facts, LaunchSpec, Poll, ReportSink,
+};
 pub use turn::{Inbox, Runtime, RuntimeError, RuntimeOptions, channel};

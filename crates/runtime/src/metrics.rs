@@ -31,6 +31,8 @@ pub struct Metrics {
     pub live_runs: Gauge,
     pub inbox: Gauge,
     pub phases: Family<Phase, Histogram>,
+    /// How long the oldest message of each batch had waited.
+    pub inbox_wait: Histogram,
     /// The last commit went well.
     pub healthy: AtomicBool,
     /// Wall time of the last turn of the loop, in microseconds.
@@ -67,6 +69,7 @@ impl Default for Metrics {
         let (runs_started, runs_ended) = (Counter::default(), Counter::default());
         let commit_failures = Counter::default();
         let (live_runs, inbox) = (Gauge::default(), Gauge::default());
+        let inbox_wait = phase_histogram();
         let phases = Family::<Phase, Histogram>::new_with_constructor(phase_histogram);
         registry.register("commands", "Commands applied", commands.clone());
         registry.register("commands_refused", "Commands refused", refused.clone());
@@ -79,7 +82,10 @@ impl Default for Metrics {
         registry.register("live_runs", "Runs in the engine's memory", live_runs.clone());
         registry.register("inbox_messages", "Messages of the last batch", inbox.clone());
         registry.register("loop_phase_seconds", "Time in each phase of the loop", phases.clone());
+        let about = "How long the oldest message of each batch had waited";
+        registry.register("inbox_wait_seconds", about, inbox_wait.clone());
         Self {
+            inbox_wait,
             commands,
             refused,
             batches,

@@ -123,6 +123,22 @@ pub struct LaunchSpec {
     /// For executors other than `process`: what they need, opaque here.
     #[serde(default)]
     pub extra: Json,
+    /// The body only looks whether something is there, and is repeated until it is.
+    #[serde(default)]
+    pub poll: Option<Poll>,
+}
+
+/// A look that may be repeated: in between nothing is held.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Poll {
+    /// Exit codes that mean "not yet".
+    pub exit_codes: Vec<i32>,
+    /// Milliseconds between two looks.
+    pub every_ms: u64,
+    /// When it gives up: after a last look it has timed out.
+    pub deadline: Option<Timestamp>,
+    /// Comes back with the next launch.
+    pub carry: Json,
 }
 
 /// A dialect's pure half, as the runtime calls it. No I/O: everything it may know comes in `Facts`.

@@ -17,7 +17,9 @@ use tokio::sync::{broadcast, mpsc, watch};
 
 use crate::clock::Clock;
 use crate::facts::{Lookup, OutputCache, RunFacts};
-use crate::handle::{Committed, Handle, INBOX_CAPACITY, Message, ReplyTo, Submission, SubmitError};
+use crate::handle::{
+    Committed, Handle, INBOX_CAPACITY, Message, Queued, ReplyTo, Submission, SubmitError,
+};
 use crate::metrics::Metrics;
 use crate::ports::{Answer, Ask, Dialect, Executor, ExecutorName};
 
@@ -67,7 +69,7 @@ pub enum RuntimeError {
 
 /// An inbox that waits for its loop.
 pub struct Inbox {
-    receiver: mpsc::Receiver<Message>,
+    receiver: mpsc::Receiver<Queued>,
     next_event: watch::Sender<u64>,
 }
 
@@ -208,7 +210,7 @@ fn rand_seed() -> u64 {
 }
 
 impl Turner {
-    fn run(mut self, mut inbox: mpsc::Receiver<Message>) -> Result<(), RuntimeError> {
+    fn run(mut self, mut inbox: mpsc::Receiver<Queued>) -> Result<(), RuntimeError> {
         let waiter = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .build()
@@ -252,8 +254,8 @@ impl Turner {
     fn wait(
         &mut self,
         waiter: &tokio::runtime::Runtime,
-        inbox: &mut mpsc::Receiver<Message>,
-    ) -> Option<Message> {
+        inbox: &mut mpsc::Receiver<Queued>,
+    ) -> Option<Queued> {
         if let Ok(message) = inbox.try_recv() {
             return Some(message);
         }
@@ -278,8 +280,8 @@ impl Turner {
 
     fn turn(
         &mut self,
-        first: Option<Message>,
-        inbox: &mut mpsc::Receiver<Message>,
+        first: Option<Queued>,
+        inbox: &mut mpsc::Receiver<Queued>,
     ) -> Result<(), RuntimeError> {
         let started = Instant::now();
         let now = self.clock.now();
@@ -297,15 +299,21 @@ impl Turner {
         for (report, on_durable) in std::mem::take(&mut self.unconfirmed) {
             self.take(Message::Report { report, on_durable }, now, &mut owed);
         }
+        if let Some(first) = &first {
+            // The one that waited longest.
+            self.metrics.inbox_wait.observe(first.at.elapsed().as_secs_f64());
+        }
         let mut next = first;
-        while let Some(message) = next {
+        while let Some(Queued { message, .. }) = next {
             messages += 1;
             self.take(message, now, &mut owed);
             next = if messages < BATCH_MESSAGES { inbox.try_recv().ok() } else { None };
         }
-        self.decide(now);
         self.metrics.inbox.set(messages as i64);
-        self.metrics.phase("decide", started.elapsed());
+        self.metrics.phase("take", started.elapsed());
+        let deciding = Instant::now();
+        self.decide(now);
+        self.metrics.phase("decide", deciding.elapsed());
         self.commit(owed, now)
     }
 
@@ -398,6 +406,7 @@ impl Turner {
             Command::Report(report) => self.load(report.launch.run)?,
             Command::Answer { .. }
             | Command::Tick
+            | Command::Announce { .. }
             | Command::SetLimit { .. }
             | Command::RemoveLimit { .. }
             | Command::Publish { .. } => {}

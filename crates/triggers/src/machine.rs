@@ -237,6 +237,12 @@ impl Triggers {
 
     /// Time has passed: decides what is due. Looks at due triggers only, each once.
     pub fn tick(&mut self, now: Timestamp) -> Vec<Step> {
+        let due = self.take_due(now);
+        self.tick_each(&due, now)
+    }
+
+    /// The triggers that are due. Each must be given to [`Self::tick_each`].
+    pub fn take_due(&mut self, now: Timestamp) -> Vec<TriggerKey> {
         let mut due = Vec::new();
         while self.next_due().is_some_and(|at| at <= now) {
             if let Some(Reverse((_, key))) = self.heap.pop() {
@@ -244,9 +250,14 @@ impl Triggers {
                 due.push(key);
             }
         }
+        due
+    }
+
+    /// Decides what is due of these triggers.
+    pub fn tick_each(&mut self, due: &[TriggerKey], now: Timestamp) -> Vec<Step> {
         let mut steps = Vec::new();
         for key in due {
-            steps.extend(self.with(&key, |trigger, steps| trigger.tick(now, steps)));
+            steps.extend(self.with(key, |trigger, steps| trigger.tick(now, steps)));
         }
         steps
     }

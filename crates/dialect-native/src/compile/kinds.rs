@@ -13,6 +13,8 @@ use crate::spec::{Body, Wait};
 
 /// How often a file is looked for, unless told otherwise.
 const POLL_MS: u64 = 5_000;
+/// How often a request or a statement is repeated, unless told otherwise: each is a process.
+const PROBE_MS: u64 = 30_000;
 
 fn text(value: &Located, key: &str) -> Option<String> {
     value.get(key).and_then(Located::text).map(str::to_owned)
@@ -302,6 +304,32 @@ impl<'a> Compiler<'a> {
             return Wait::Event {
                 name: event.text().unwrap_or_default().to_owned(),
                 filter: text(spec, "filter"),
+            };
+        }
+        if let Some(asset) = spec.get("asset") {
+            for key in ["asset", "partition", "since"] {
+                if let Some(part) = spec.get(key) {
+                    self.template(part, &below(at, key), Mode::Text, scope, out);
+                }
+            }
+            return Wait::Asset {
+                name: asset.text().unwrap_or_default().to_owned(),
+                partition: text(spec, "partition"),
+                since: text(spec, "since"),
+            };
+        }
+        let body = match (spec.get("http"), spec.get("sql")) {
+            (Some(request), _) => Some(self.http(request, &below(at, "http"), scope, out)),
+            // The wait's own fields stand where a task has them.
+            (None, Some(statement)) => {
+                Some(self.sql(spec, statement, (at, &below(at, "sql")), scope, out, true))
+            }
+            (None, None) => None,
+        };
+        if let Some(body) = body {
+            return Wait::Poll {
+                body: Box::new(body),
+                every_ms: spec.get("every").and_then(parse_duration_ms).unwrap_or(PROBE_MS),
             };
         }
         Wait::For { ms: parse_duration_ms(spec.get("for").unwrap_or(spec)).unwrap_or(0) }

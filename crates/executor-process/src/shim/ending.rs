@@ -236,7 +236,11 @@ impl Shim {
         }
         finished.log = task.log.summary().clone();
         if !task.over {
-            self.spool.push(task.launch, EventBody::Finished(Box::new(finished)));
+            let body = match task.looks_again(&mut finished, now) {
+                Some(said) => EventBody::Said(said),
+                None => EventBody::Finished(Box::new(finished)),
+            };
+            self.spool.push(task.launch, body);
         } else if task.confirmed {
             self.forget(task.launch);
         }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use kobza_blobs::{LogWriter, Masker};
 use kobza_model::{Cause, Json, LaunchId, Outcome, Timestamp};
-use kobza_runtime::LaunchSpec;
+use kobza_runtime::{LaunchSpec, Poll, Said};
 use nix::sys::signal::Signal;
 
 use super::cgroup::Cgroup;
@@ -99,6 +99,7 @@ pub(super) struct Kept {
     runner: bool,
     /// A Python function: its outputs tell how it ended.
     pub python: bool,
+    poll: Option<Poll>,
 }
 
 impl Kept {
@@ -114,6 +115,7 @@ impl Kept {
             builtin,
             runner: builtin && spec.args.last().is_some_and(|arg| arg == "argo"),
             python,
+            poll: spec.poll,
         }
     }
 }
@@ -179,6 +181,29 @@ impl Task {
             *message = masker.mask(message);
         }
         finished
+    }
+
+    /// When it is to look again, if it only looks and did not see what it waits for. What looked
+    /// for too long is changed to say so.
+    pub(super) fn looks_again(&self, finished: &mut Finished, now: Timestamp) -> Option<Said> {
+        let poll = self.spec.poll.as_ref()?;
+        let code = finished.exit_code.filter(|_| self.end.is_none() && self.refusal.is_none())?;
+        let failed = finished.outcome == Outcome::Failed && finished.cause != Cause::Limit;
+        if !failed || !poll.exit_codes.contains(&code) {
+            return None;
+        }
+        let seen = finished.message.take().unwrap_or_default();
+        if poll.deadline.is_some_and(|deadline| deadline <= now) {
+            finished.cause = Cause::Timeout;
+            finished.message = Some(format!("what it waited for did not come in time: {seen}"));
+            return None;
+        }
+        let micros = i64::try_from(poll.every_ms.saturating_mul(1000)).unwrap_or(i64::MAX);
+        let next = now.saturating_add_micros(micros);
+        let until = poll.deadline.map_or(next, |deadline| next.min(deadline));
+        let mut carry = poll.carry.clone();
+        carry["last"] = Json::from(seen);
+        Some(Said::Rescheduled { until, carry })
     }
 
     fn failed(&mut self, code: i32, finished: &mut Finished) {

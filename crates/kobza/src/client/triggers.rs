@@ -29,6 +29,13 @@ enum TriggersCommand {
     Resume { trigger: String },
     /// Start its run now
     Fire { trigger: String },
+    /// Send an event by name to the triggers and waits of the namespace
+    Send {
+        name: String,
+        /// What they see as `event.payload`, as JSON
+        #[arg(long, value_name = "JSON")]
+        payload: Option<String>,
+    },
     /// Show what it decided, and why
     Decisions {
         trigger: String,
@@ -94,6 +101,16 @@ pub(crate) fn triggers(args: TriggersArgs) -> Result<(), Failure> {
             let path = format!("{}/fire", path(&client, &trigger)?);
             let answer = client.send("POST", &path, &[], Some(&json!({})))?;
             client.done(&answer, answer["id"].as_str().unwrap_or_default())
+        }
+        TriggersCommand::Send { name, payload } => {
+            let payload: Value = match payload {
+                Some(text) => serde_json::from_str(&text)
+                    .map_err(|e| Failure::new(format!("--payload is no JSON: {e}")))?,
+                None => Value::Null,
+            };
+            let body = json!({"name": name, "payload": payload});
+            let answer = client.send_here("POST", "/events", Some(&body))?;
+            client.done(&answer, "the event was sent")
         }
         TriggersCommand::Decisions { trigger, limit } => client.show_list(
             &client.list(&format!("{}/decisions", path(&client, &trigger)?), &[], limit)?,

@@ -46,7 +46,7 @@ fn the_dashboard_and_the_alerts_name_metrics_that_there_are() {
     let missing: Vec<&String> = shown.difference(&there).collect();
     assert!(missing.is_empty(), "{missing:?} are not among {there:?}");
     // Each phase of the loop is measured.
-    for phase in ["decide", "commit", "act"] {
+    for phase in ["take", "decide", "commit", "act"] {
         let sample = format!("kobza_loop_phase_seconds_count{{phase=\"{phase}\"}}");
         assert!(metrics.as_str().unwrap().contains(&sample), "{sample}");
     }

@@ -104,6 +104,13 @@ impl Service {
         number: u64,
         event: &Event,
     ) -> Result<Option<(String, TriggerEvent)>, TriggerError> {
+        if let EventKind::Sent { namespace, name, payload } = &event.kind {
+            let payload = serde_json::from_str(payload).unwrap_or(Json::Null);
+            let body = EventBody::Custom { name: name.clone(), payload };
+            let id = format!("event-{number}");
+            let event = TriggerEvent { id, sequence: number, at: event.at, body };
+            return Ok(Some((namespace.clone(), event)));
+        }
         let (namespace, body) = match (&event.kind, event.run) {
             (EventKind::Materialized { asset, partition, metadata }, run)
                 if self.triggers.wants_asset(asset) =>

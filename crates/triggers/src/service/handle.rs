@@ -192,10 +192,11 @@ impl TriggerHandle {
         namespace: &str,
         path: &str,
     ) -> Result<Vec<TriggerView>, TriggerError> {
-        let (namespace, path) = (namespace.to_owned(), path.to_owned());
-        let all = self.list(Some(&namespace)).await?;
-        let here = |view: &TriggerView| matches!(&view.spec.kind, TriggerKind::Webhook { path: own, .. } if *own == path);
-        Ok(all.into_iter().filter(here).collect())
+        let path = path.to_owned();
+        self.views(Some(namespace), move |spec| {
+            matches!(&spec.kind, TriggerKind::Webhook { path: own, .. } if *own == path)
+        })
+        .await
     }
 
     /// Verifies a delivery for a webhook trigger with its secret's value and starts what it
@@ -235,10 +236,18 @@ impl TriggerHandle {
 
     /// All triggers, of one namespace if given.
     pub async fn list(&self, namespace: Option<&str>) -> Result<Vec<TriggerView>, TriggerError> {
+        self.views(namespace, |_| true).await
+    }
+
+    async fn views(
+        &self,
+        namespace: Option<&str>,
+        fits: impl Fn(&TriggerSpec) -> bool + Send + 'static,
+    ) -> Result<Vec<TriggerView>, TriggerError> {
         let namespace = namespace.map(str::to_owned);
         self.look(move |service| {
             let wanted = |key: &TriggerKey| namespace.as_ref().is_none_or(|n| *n == key.namespace);
-            let all = service.triggers.iter().filter(|(key, _, _)| wanted(key));
+            let all = service.triggers.iter().filter(|(key, spec, _)| wanted(key) && fits(spec));
             Ok(all
                 .map(|(key, spec, row)| TriggerView {
                     key: key.clone(),
@@ -367,6 +376,11 @@ impl Service {
             Request::Change { act, workflow, reply } => {
                 if let Some(place) = workflow {
                     self.workflows.remove(&place);
+                    // Its slots find it at hand; what cannot be read now is read when needed.
+                    let read = self.workflow(&place.0, &place.1, None);
+                    if read.is_ok_and(|stored| stored.workflow.triggers.is_null()) {
+                        self.workflows.remove(&place);
+                    }
                 }
                 let newest = self.options.runtime.next_event().borrow().saturating_sub(1);
                 let (now, seen) = (self.now(), self.seen.max(newest));

@@ -388,6 +388,9 @@ impl Service {
                 let (namespace, name) = (summary.namespace, summary.name);
                 let stored = self.options.views.get_workflow(&namespace, &name, None)?;
                 let Some(stored) = stored else { continue };
+                if !stored.workflow.triggers.is_null() {
+                    self.remember(&namespace, &name, &stored);
+                }
                 known.insert((namespace.clone(), name.clone()));
                 match parse_triggers(&stored.workflow.triggers) {
                     Ok(specs) => {

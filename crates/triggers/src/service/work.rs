@@ -18,6 +18,9 @@ use crate::backfill::{BackfillItem, BackfillStep, ItemStatus};
 use crate::row::{SlotRow, TriggerRow};
 use crate::{StartSpec, Step, TriggerKey};
 
+/// Triggers that are decided before the first of them is committed.
+const AT_ONCE: usize = 256;
+
 /// What became of steps.
 #[derive(Default)]
 pub(super) struct Outcome {
@@ -39,14 +42,30 @@ impl Outcome {
 impl Service {
     /// Commits triggers' steps: each trigger's in order, all triggers at once.
     pub(super) async fn commit(&mut self, steps: Vec<Step>) -> Outcome {
+        let mut under_way = JoinSet::new();
+        self.begin(steps, &mut under_way);
+        self.settle(under_way).await
+    }
+
+    /// Has triggers' steps committed meanwhile. No trigger may have others under way.
+    fn begin(&mut self, steps: Vec<Step>, under_way: &mut JoinSet<(TriggerKey, Carried<Step>)>) {
         let mut groups: BTreeMap<TriggerKey, Vec<Prepared<Step>>> = BTreeMap::new();
         for step in steps {
             let key = step.trigger.clone();
             let prepared = self.prepare(&key.namespace, &key.workflow, None, step);
             groups.entry(key).or_default().push(prepared);
         }
+        for (key, group) in groups {
+            let runtime = self.options.runtime.clone();
+            under_way.spawn(async move { (key, carry_out(runtime, group).await) });
+        }
+    }
+
+    /// Waits for what is under way, and takes up again the triggers whose steps were not taken as
+    /// they were proposed.
+    async fn settle(&mut self, under_way: JoinSet<(TriggerKey, Carried<Step>)>) -> Outcome {
         let mut outcome = Outcome::default();
-        for (key, carried) in self.carry_out_all(groups).await {
+        for (key, carried) in under_way.join_all().await {
             let Carried { done, end } = carried;
             let last = done.last().and_then(|step| step.row.clone());
             for step in done {
@@ -193,19 +212,30 @@ impl Service {
             .get_workflow(namespace, workflow, version)?
             .ok_or_else(|| TriggerError::Missing(format!("the workflow {workflow:?}")))?;
         if version.is_none() {
-            self.workflows.insert(place, stored.clone());
+            self.remember(namespace, workflow, &stored);
         }
         Ok(stored)
+    }
+
+    /// Keeps a current version at hand: many slots at once need not read it each.
+    pub(super) fn remember(&mut self, namespace: &str, workflow: &str, stored: &StoredWorkflow) {
+        let kept = StoredWorkflow { source: None, ..stored.clone() };
+        self.workflows.insert((namespace.to_owned(), workflow.to_owned()), kept);
     }
 
     pub(super) async fn tick(&mut self) {
         for key in std::mem::take(&mut self.unread) {
             self.restore_from_store(&key);
         }
+        // Of many that are due at once the first are committed while the next are decided.
         let now = self.now();
-        let steps = self.triggers.tick(now);
-        if !steps.is_empty() {
-            self.commit(steps).await;
+        let mut under_way = JoinSet::new();
+        for due in self.triggers.take_due(now).chunks(AT_ONCE) {
+            let steps = self.triggers.tick_each(due, now);
+            self.begin(steps, &mut under_way);
+        }
+        if !under_way.is_empty() {
+            self.settle(under_way).await;
         }
     }
 
