@@ -7,13 +7,13 @@ use axum::http::{HeaderName, HeaderValue};
 use kobza_model::Timestamp;
 use kobza_store::{ObjectQuery, Write, kinds};
 use schemars::JsonSchema;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::auth::Role::Admin;
 use crate::auth::{Principal, Role, TokenRow, UserRow, hash_password, new_token};
 use crate::error::ApiError;
-use crate::extract::{Created, Json, NoContent, Path, Query};
+use crate::extract::{Created, Json, List, NoContent, Path, Query};
 use crate::gate::SECRET_ANSWER;
 use crate::objects::{ListAsked, objects, put_object};
 use crate::state::ApiState;
@@ -30,17 +30,30 @@ pub(crate) fn routes() -> Routes {
         .get("/audit", (Admin, Space::Global), "Who changed what", audit)
 }
 
+/// A person.
+#[derive(Debug, Serialize, JsonSchema)]
+struct User {
+    name: String,
+    /// By namespace; `*` for all.
+    roles: BTreeMap<String, Role>,
+    created_at: Timestamp,
+    disabled: bool,
+}
+
+impl From<UserRow> for User {
+    fn from(row: UserRow) -> Self {
+        let UserRow { name, roles, created_at, disabled, password: _ } = row;
+        Self { name, roles, created_at, disabled }
+    }
+}
+
 async fn users(
     State(state): State<ApiState>,
     Query(asked): Query<ListAsked>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<List<User>>, ApiError> {
     let (items, next) = objects(&state, kinds::USER, Some(String::new()), asked).await?;
-    let items: Vec<Value> = items
-        .into_iter()
-        .filter_map(|o| serde_json::from_value::<UserRow>(o.value).ok())
-        .map(|u| json!({"name": u.name, "roles": u.roles, "created_at": u.created_at, "disabled": u.disabled}))
-        .collect();
-    Ok(Json(json!({"items": items, "next": next})))
+    let rows = items.into_iter().filter_map(|o| serde_json::from_value::<UserRow>(o.value).ok());
+    Ok(Json(List::new(rows.map(User::from).collect(), next)))
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -56,6 +69,14 @@ pub fn user_write(
     password: &str,
     roles: BTreeMap<String, Role>,
 ) -> Result<Write, ApiError> {
+    user_row(name, password, roles).and_then(|row| kept(&row))
+}
+
+fn user_row(
+    name: &str,
+    password: &str,
+    roles: BTreeMap<String, Role>,
+) -> Result<UserRow, ApiError> {
     kobza_model::validate_name(name).map_err(|e| ApiError::name("name", &e))?;
     if name.contains(':') {
         return Err(ApiError::bad("a person's name has no colon"));
@@ -64,18 +85,21 @@ pub fn user_write(
         return Err(ApiError::bad("roles: at least one namespace with a role")
             .hint("{\"default\": \"viewer\"}; * means everywhere"));
     }
-    let row = UserRow {
+    Ok(UserRow {
         name: name.to_owned(),
         password: hash_password(password)?,
         roles,
         created_at: kobza_runtime::wall_now(),
         disabled: false,
-    };
+    })
+}
+
+fn kept(row: &UserRow) -> Result<Write, ApiError> {
     let value = serde_json::to_value(row).map_err(|e| ApiError::bad(e.to_string()))?;
     Ok(Write::PutObject {
         kind: kinds::USER,
         namespace: String::new(),
-        key: name.to_owned(),
+        key: row.name.clone(),
         value: Some(value),
     })
 }
@@ -83,14 +107,12 @@ pub fn user_write(
 async fn put_user(
     State(state): State<ApiState>,
     Json(body): Json<UserBody>,
-) -> Result<Created<Value>, ApiError> {
-    let (name, roles) = (body.name.clone(), body.roles.clone());
-    let write =
-        tokio::task::spawn_blocking(move || user_write(&body.name, &body.password, body.roles))
-            .await
-            .map_err(|e| ApiError::bad(e.to_string()))??;
-    state.write(vec![write]).await?;
-    Ok(Created(json!({"name": name, "roles": roles})))
+) -> Result<Created<User>, ApiError> {
+    let row = tokio::task::spawn_blocking(move || user_row(&body.name, &body.password, body.roles))
+        .await
+        .map_err(|e| ApiError::bad(e.to_string()))??;
+    state.write(vec![kept(&row)?]).await?;
+    Ok(Created(User::from(row)))
 }
 
 async fn delete_user(
@@ -106,22 +128,42 @@ async fn delete_user(
     Ok(NoContent)
 }
 
+/// A token, without its text.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Token {
+    id: String,
+    name: String,
+    user: Option<String>,
+    role: Role,
+    /// All when absent.
+    namespace: Option<String>,
+    created_at: Timestamp,
+    expires_at: Option<Timestamp>,
+}
+
+impl From<TokenRow> for Token {
+    fn from(row: TokenRow) -> Self {
+        let TokenRow { id, name, user, role, namespace, created_at, expires_at } = row;
+        Self { id, name, user, role, namespace, created_at, expires_at }
+    }
+}
+
+/// A token that was made just now.
+#[derive(Serialize, JsonSchema)]
+struct NewToken {
+    #[serde(flatten)]
+    made: Token,
+    /// Shown this once.
+    token: String,
+}
+
 async fn tokens(
     State(state): State<ApiState>,
     Query(asked): Query<ListAsked>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<List<Token>>, ApiError> {
     let (items, next) = objects(&state, kinds::TOKEN, Some(String::new()), asked).await?;
-    let items: Vec<Value> = items
-        .into_iter()
-        .filter_map(|o| serde_json::from_value::<TokenRow>(o.value).ok())
-        .map(|t| {
-            json!({
-                "id": t.id, "name": t.name, "user": t.user, "role": t.role, "namespace": t.namespace,
-                "created_at": t.created_at, "expires_at": t.expires_at, "last_used_at": null,
-            })
-        })
-        .collect();
-    Ok(Json(json!({"items": items, "next": next})))
+    let rows = items.into_iter().filter_map(|o| serde_json::from_value::<TokenRow>(o.value).ok());
+    Ok(Json(List::new(rows.map(Token::from).collect(), next)))
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -160,15 +202,11 @@ async fn make_token(
     State(state): State<ApiState>,
     Extension(_principal): Extension<Principal>,
     Json(body): Json<TokenBody>,
-) -> Result<([(HeaderName, HeaderValue); 1], Created<Value>), ApiError> {
-    let (text, row, write) = token_write(&body.name, body.role, body.namespace, body.expires_at)?;
+) -> Result<([(HeaderName, HeaderValue); 1], Created<NewToken>), ApiError> {
+    let (token, row, write) = token_write(&body.name, body.role, body.namespace, body.expires_at)?;
     state.write(vec![write]).await?;
-    let answer = json!({
-        "id": row.id, "name": row.name, "role": row.role, "namespace": row.namespace,
-        "created_at": row.created_at, "expires_at": row.expires_at, "token": text,
-    });
     let mark = (HeaderName::from_static(SECRET_ANSWER), HeaderValue::from_static("1"));
-    Ok(([mark], Created(answer)))
+    Ok(([mark], Created(NewToken { made: row.into(), token })))
 }
 
 async fn delete_token(
@@ -193,10 +231,27 @@ struct AuditAsked {
     limit: Option<u32>,
 }
 
+/// A write that somebody made.
+#[derive(Debug, Serialize, JsonSchema)]
+struct AuditEntry {
+    /// Grows with time.
+    seq: Option<u64>,
+    at: Timestamp,
+    principal: String,
+    /// Such as `workflow.create`.
+    action: String,
+    /// Path below the API's base.
+    target: String,
+    /// `ok` or `refused`.
+    result: String,
+    /// Of the answer.
+    status: u16,
+}
+
 async fn audit(
     State(state): State<ApiState>,
     Query(asked): Query<AuditAsked>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<List<AuditEntry>>, ApiError> {
     let (cursor, limit) = (asked.cursor.clone(), asked.limit.unwrap_or(100).clamp(1, 500));
     let page = state
         .read(move |views| {
@@ -214,7 +269,7 @@ async fn audit(
     let is = |value: &Value, field: &str, wanted: &Option<String>| {
         wanted.as_ref().is_none_or(|w| value.get(field).and_then(Value::as_str) == Some(w.as_str()))
     };
-    let items: Vec<Value> = page
+    let items = page
         .items
         .into_iter()
         .filter(|o| {
@@ -223,11 +278,16 @@ async fn audit(
         .filter(|o| needle.is_empty() || o.value.to_string().to_lowercase().contains(&needle))
         .map(|o| {
             let seq = o.key.split('-').next().and_then(|h| u64::from_str_radix(h, 16).ok());
-            let mut value = o.value;
-            value["seq"] = seq.into();
-            value["detail"] = json!({"status": value.get("status")});
-            value
-        })
-        .collect();
-    Ok(Json(json!({"items": items, "next": page.next})))
+            let text = |field: &str| o.value[field].as_str().unwrap_or_default().to_owned();
+            AuditEntry {
+                seq,
+                at: o.updated_at,
+                principal: text("principal"),
+                action: text("action"),
+                target: text("target"),
+                result: text("result"),
+                status: o.value["status"].as_u64().and_then(|s| s.try_into().ok()).unwrap_or(0),
+            }
+        });
+    Ok(Json(List::new(items.collect(), page.next)))
 }

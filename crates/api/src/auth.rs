@@ -79,6 +79,11 @@ impl Principal {
         }
     }
 
+    /// Who may see everything: what all followers are told is made for it.
+    pub(crate) fn everywhere() -> Self {
+        Self { local: false, ..Self::local() }
+    }
+
     fn task(launch: LaunchId) -> Self {
         Self {
             name: format!("task:{}", launch.task_id()),

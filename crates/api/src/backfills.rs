@@ -2,6 +2,7 @@
 
 use axum::extract::{Extension, State};
 use axum::http::StatusCode;
+use kobza_model::{RunId, RunState, Timestamp};
 use kobza_store::{ObjectQuery, kinds};
 use kobza_triggers::TriggerKind;
 use kobza_triggers::backfill::{
@@ -9,13 +10,13 @@ use kobza_triggers::backfill::{
 };
 use kobza_triggers::service::{BackfillAction, PreviewItem};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::auth::Principal;
 use crate::auth::Role::{Operator, Viewer};
 use crate::error::ApiError;
-use crate::extract::{Created, Either, Json, NewId, Path, Query};
+use crate::extract::{Created, Either, Json, List, NewId, Path, Query};
 use crate::state::ApiState;
 use crate::table::{Routes, Space};
 use crate::workflows::Place;
@@ -40,7 +41,44 @@ pub(crate) fn routes() -> Routes {
 /// Items that a preview tells of one by one.
 const TOLD: u64 = 200;
 
-fn view(namespace: &str, row: &BackfillRow) -> Value {
+/// Many runs of one workflow as one thing.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Backfill {
+    id: String,
+    namespace: String,
+    workflow: String,
+    /// `running`, `paused`, `succeeded`, `failed` or `cancelled`.
+    state: &'static str,
+    /// As they were given.
+    from: Option<String>,
+    to: Option<String>,
+    /// How many, if it goes over partitions.
+    partitions: Option<u64>,
+    /// `ascending` or `descending`.
+    order: &'static str,
+    parallelism: u32,
+    /// `all`, `missing` or `failed`.
+    only: &'static str,
+    params: Value,
+    total: u64,
+    counts: BackfillCounts,
+    created_at: Timestamp,
+    created_by: String,
+    ended_at: Option<Timestamp>,
+    message: Option<&'static str>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct BackfillCounts {
+    pending: u64,
+    running: u64,
+    succeeded: u64,
+    failed: u64,
+    skipped: u64,
+    cancelled: u64,
+}
+
+fn view(namespace: &str, row: &BackfillRow) -> Backfill {
     let state = match row.state {
         BackfillState::Running | BackfillState::Cancelling => "running",
         BackfillState::Paused => "paused",
@@ -56,20 +94,34 @@ fn view(namespace: &str, row: &BackfillRow) -> Value {
         Only::Ended => "ended",
     };
     let order = if row.spec.order == Order::NewestFirst { "descending" } else { "ascending" };
-    let counts = json!({
-        "pending": row.total.saturating_sub(row.next) + row.again.len() as u64,
-        "running": row.active.len(), "succeeded": row.succeeded, "failed": row.failed,
-        "skipped": row.skipped, "cancelled": row.cancelled,
-    });
-    json!({
-        "id": row.id, "namespace": namespace, "workflow": row.spec.workflow, "state": state,
-        "from": row.spec.from, "to": row.spec.to,
-        "partitions": row.spec.partitions.as_ref().map(|_| row.total),
-        "order": order, "parallelism": row.spec.parallelism, "only": only, "params": row.spec.params,
-        "total": row.total, "counts": counts, "created_at": row.created_at,
-        "created_by": row.created_by, "ended_at": row.ended_at,
-        "message": (row.state == BackfillState::Cancelling).then_some("its runs are being cancelled"),
-    })
+    let counts = BackfillCounts {
+        pending: row.total.saturating_sub(row.next) + row.again.len() as u64,
+        running: row.active.len() as u64,
+        succeeded: row.succeeded,
+        failed: row.failed,
+        skipped: row.skipped,
+        cancelled: row.cancelled,
+    };
+    let cancelling = row.state == BackfillState::Cancelling;
+    Backfill {
+        id: row.id.clone(),
+        namespace: namespace.to_owned(),
+        workflow: row.spec.workflow.clone(),
+        state,
+        from: row.spec.from.clone(),
+        to: row.spec.to.clone(),
+        partitions: row.spec.partitions.as_ref().map(|_| row.total),
+        order,
+        parallelism: row.spec.parallelism,
+        only,
+        params: row.spec.params.clone(),
+        total: row.total,
+        counts,
+        created_at: row.created_at,
+        created_by: row.created_by.clone(),
+        ended_at: row.ended_at,
+        message: cancelling.then_some("its runs are being cancelled"),
+    }
 }
 
 /// The namespace of a backfill by its id.
@@ -101,22 +153,22 @@ async fn list(
     State(state): State<ApiState>,
     Query(place): Query<Place>,
     Query(asked): Query<Asked>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<List<Backfill>>, ApiError> {
     let namespace = place.namespace();
-    let all: Vec<Value> = state
+    let all: Vec<Backfill> = state
         .triggers()?
         .backfills(&namespace)
         .await?
         .iter()
         .filter(|r| asked.workflow.as_ref().is_none_or(|w| r.spec.workflow == *w))
         .map(|r| view(&namespace, r))
-        .filter(|v| asked.state.as_deref().is_none_or(|s| s.split(',').any(|s| v["state"] == s)))
+        .filter(|v| asked.state.as_deref().is_none_or(|s| s.split(',').any(|s| v.state == s)))
         .collect();
     let (from, limit) = (asked.cursor.unwrap_or(0), asked.limit.unwrap_or(50).clamp(1, 500));
     let next = (from + limit < all.len()).then(|| (from + limit).to_string());
-    let total = all.len();
-    let items: Vec<Value> = all.into_iter().skip(from).take(limit).collect();
-    Ok(Json(json!({"items": items, "next": next, "total": total})))
+    let total = Some(all.len() as u64);
+    let items = all.into_iter().skip(from).take(limit).collect();
+    Ok(Json(List { items, next, total }))
 }
 
 async fn load(state: &ApiState, id: &str) -> Result<(String, BackfillRow), ApiError> {
@@ -128,7 +180,7 @@ async fn load(state: &ApiState, id: &str) -> Result<(String, BackfillRow), ApiEr
 async fn detail(
     State(state): State<ApiState>,
     Path(id): Path<String>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Backfill>, ApiError> {
     let (namespace, row) = load(&state, &id).await?;
     Ok(Json(view(&namespace, &row)))
 }
@@ -140,16 +192,29 @@ struct SlotsAsked {
     limit: Option<u64>,
 }
 
+/// One piece of a backfill.
+#[derive(Debug, Serialize, JsonSchema)]
+struct BackfillSlot {
+    slot: Option<Timestamp>,
+    interval_start: Option<Timestamp>,
+    interval_end: Option<Timestamp>,
+    partition: Option<String>,
+    run: Option<RunId>,
+    /// `pending`, `running`, `succeeded`, `failed`, `cancelled` or `skipped`.
+    state: &'static str,
+    reason: Option<String>,
+}
+
 async fn slots(
     State(state): State<ApiState>,
     Path(id): Path<String>,
     Query(asked): Query<SlotsAsked>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<List<BackfillSlot>>, ApiError> {
     let (namespace, row) = load(&state, &id).await?;
     let items = state.triggers()?.backfill_items(&namespace, &id).await?;
     let items = items.ok_or_else(|| ApiError::not_found("there is no such backfill"))?;
     let limit = asked.limit.unwrap_or(100).clamp(1, 500);
-    let value = state
+    let list = state
         .read(move |views| {
             let newest_first = row.spec.order == Order::NewestFirst;
             let mut position = asked.cursor.unwrap_or(0);
@@ -171,18 +236,22 @@ async fn slots(
                 position += 1;
                 if asked.state.as_deref().is_none_or(|s| s.split(',').any(|s| s == word)) {
                     let (start, end) = item.interval.unzip();
-                    shown.push(json!({
-                        "slot": end, "interval_start": start, "interval_end": end,
-                        "partition": item.partition, "run": known.as_ref().and_then(|k| k.run),
-                        "state": word, "reason": known.map(|k| k.reason),
-                    }));
+                    shown.push(BackfillSlot {
+                        slot: end,
+                        interval_start: start,
+                        interval_end: end,
+                        partition: item.partition,
+                        run: known.as_ref().and_then(|k| k.run),
+                        state: word,
+                        reason: known.map(|k| k.reason),
+                    });
                 }
             }
             let next = (position < row.total).then(|| position.to_string());
-            Ok(json!({"items": shown, "next": next, "total": row.total}))
+            Ok(List { items: shown, next, total: Some(row.total) })
         })
         .await?;
-    Ok(Json(value))
+    Ok(Json(list))
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -307,13 +376,48 @@ fn only_schedule(spec: &Value) -> Value {
     }
 }
 
+/// What a backfill would do.
+#[derive(Debug, Serialize, JsonSchema)]
+struct BackfillPreview {
+    count: u64,
+    /// The first of them.
+    items: Vec<PreviewedSlot>,
+    truncated: bool,
+    counts: PreviewCounts,
+    warnings: Vec<String>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct PreviewedSlot {
+    interval_start: Option<Timestamp>,
+    interval_end: Option<Timestamp>,
+    partition: Option<String>,
+    /// The newest run that there is for it.
+    existing: Option<ExistingRun>,
+    /// `create`, `rerun` or `skip`.
+    action: &'static str,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct ExistingRun {
+    run: RunId,
+    state: RunState,
+}
+
+#[derive(Debug, Default, Serialize, JsonSchema)]
+struct PreviewCounts {
+    create: u64,
+    skip: u64,
+    rerun: u64,
+}
+
 async fn make(
     State(state): State<ApiState>,
     new: NewId,
     Extension(principal): Extension<Principal>,
     Query(place): Query<Place>,
     Json(body): Json<Body>,
-) -> Result<Either<Json<Value>, Created<Value>>, ApiError> {
+) -> Result<Either<Json<BackfillPreview>, Created<Backfill>>, ApiError> {
     let namespace = place.namespace();
     let spec = body.spec(&state, &namespace).await?;
     if !body.dry_run {
@@ -328,42 +432,47 @@ async fn make(
     }
     let triggers = state.triggers()?;
     let (preview, items) = triggers.preview_backfill(&namespace, spec, TOLD).await?;
-    let (mut create, mut skip, mut rerun) = (0u64, 0u64, 0u64);
-    let told: Vec<Value> = items
-        .iter()
+    let mut counts = PreviewCounts::default();
+    let told: Vec<PreviewedSlot> = items
+        .into_iter()
         .map(|PreviewItem { item, newest, runs }| {
-            let (action, count) = match (runs, newest) {
-                (false, _) => ("skip", &mut skip),
-                (true, None) => ("create", &mut create),
-                (true, Some(_)) => ("rerun", &mut rerun),
+            let (action, count) = match (runs, &newest) {
+                (false, _) => ("skip", &mut counts.skip),
+                (true, None) => ("create", &mut counts.create),
+                (true, Some(_)) => ("rerun", &mut counts.rerun),
             };
             *count += 1;
-            let (start, end) = item.interval.unzip();
-            json!({
-                "interval_start": start, "interval_end": end, "partition": item.partition,
-                "existing": newest.map(|(run, state)| json!({"run": run, "state": state})),
-                "action": action,
-            })
+            let (interval_start, interval_end) = item.interval.unzip();
+            PreviewedSlot {
+                interval_start,
+                interval_end,
+                partition: item.partition,
+                existing: newest.map(|(run, state)| ExistingRun { run, state }),
+                action,
+            }
         })
         .collect();
     let beyond = preview.total.saturating_sub(told.len() as u64);
     let mut warnings = Vec::new();
     if beyond > 0 {
         // What lies beyond is counted by the service, not looked at one by one.
-        let more = preview.runs.saturating_sub(create + rerun);
-        create += more;
-        skip += beyond.saturating_sub(more);
+        let more = preview.runs.saturating_sub(counts.create + counts.rerun);
+        counts.create += more;
+        counts.skip += beyond.saturating_sub(more);
         if !preview.exact {
-            warnings.push("there are too many to look at each: the counts are a lower bound");
+            let warning = "there are too many to look at each: the counts are a lower bound";
+            warnings.push(warning.to_owned());
         }
     }
-    Ok(Either::A(Json(json!({
-        "count": preview.total, "items": told, "truncated": beyond > 0,
-        "counts": {"create": create, "skip": skip, "rerun": rerun}, "warnings": warnings,
-    }))))
+    let (count, truncated) = (preview.total, beyond > 0);
+    Ok(Either::A(Json(BackfillPreview { count, items: told, truncated, counts, warnings })))
 }
 
-async fn act(state: &ApiState, id: &str, action: BackfillAction) -> Result<Json<Value>, ApiError> {
+async fn act(
+    state: &ApiState,
+    id: &str,
+    action: BackfillAction,
+) -> Result<Json<Backfill>, ApiError> {
     let namespace = namespace_of(state, id).await?;
     let row = state.triggers()?.change_backfill(&namespace, id, action).await?;
     Ok(Json(view(&namespace, &row)))
@@ -372,27 +481,27 @@ async fn act(state: &ApiState, id: &str, action: BackfillAction) -> Result<Json<
 async fn pause(
     State(state): State<ApiState>,
     Path(id): Path<String>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Backfill>, ApiError> {
     act(&state, &id, BackfillAction::Pause).await
 }
 
 async fn resume(
     State(state): State<ApiState>,
     Path(id): Path<String>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Backfill>, ApiError> {
     act(&state, &id, BackfillAction::Resume).await
 }
 
 async fn cancel(
     State(state): State<ApiState>,
     Path(id): Path<String>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Backfill>, ApiError> {
     act(&state, &id, BackfillAction::Cancel).await
 }
 
 async fn retry_failed(
     State(state): State<ApiState>,
     Path(id): Path<String>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Backfill>, ApiError> {
     act(&state, &id, BackfillAction::RerunFailed).await
 }

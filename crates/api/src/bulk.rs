@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use axum::extract::{Extension, State};
 use futures_util::future::join_all;
 use kobza_engine::{ClearOptions, Command, Engine, EngineOptions, Reply, StopMode};
-use kobza_model::{EngineTime, Now, Outcome, RunId, RunRow, TaskId, TaskNo, TaskRow, TaskState};
+use kobza_model::{
+    EngineTime, Now, Outcome, RunId, RunRow, RunState, TaskId, TaskNo, TaskRow, TaskState,
+};
 use schemars::JsonSchema;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 
 use crate::auth::Role::Operator;
 use crate::auth::{Principal, Role};
@@ -21,6 +22,59 @@ use crate::state::ApiState;
 use crate::table::{Routes, Space};
 use crate::tasks::task_id;
 use crate::view;
+
+/// What became of an action on runs, or would.
+#[derive(Debug, Serialize, JsonSchema)]
+struct RunsDone {
+    /// How many it was carried out for.
+    count: usize,
+    items: Vec<RunDone>,
+    /// There are more than are told of.
+    truncated: bool,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct RunDone {
+    id: RunId,
+    workflow: String,
+    /// Before.
+    state: RunState,
+    ok: bool,
+    /// Why not.
+    message: Option<String>,
+}
+
+/// What became of an action on tasks, or would.
+#[derive(Debug, Serialize, JsonSchema)]
+struct TasksDone {
+    count: usize,
+    items: Vec<TaskDone>,
+    truncated: bool,
+    refused: Vec<TaskRefused>,
+    /// Runs that are live again.
+    runs: Vec<RunReopened>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct TaskDone {
+    #[serde(flatten)]
+    task: view::TaskBrief,
+    becomes: TaskState,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct TaskRefused {
+    id: String,
+    message: String,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct RunReopened {
+    id: RunId,
+    workflow: String,
+    state: RunState,
+    becomes: RunState,
+}
 
 pub(crate) fn routes() -> Routes {
     Routes::new()
@@ -49,7 +103,7 @@ async fn runs(
     State(state): State<ApiState>,
     Extension(principal): Extension<Principal>,
     Json(body): Json<RunsBody>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<RunsDone>, ApiError> {
     if !matches!(body.action.as_str(), "cancel" | "pause" | "resume" | "delete" | "clear_failed") {
         return Err(ApiError::bad(format!("{:?} is not an action on runs", body.action))
             .hint("use cancel, pause, resume, delete or clear_failed"));
@@ -120,14 +174,14 @@ async fn runs(
         }
     }
     let truncated = items.len() > TOLD;
-    let items: Vec<Value> = items
-        .into_iter()
-        .take(TOLD)
-        .map(|(run, result)| {
-            json!({"id": run.run, "workflow": run.workflow, "state": run.state, "ok": result.is_ok(), "message": result.err()})
-        })
-        .collect();
-    Ok(Json(json!({"count": count, "items": items, "truncated": truncated})))
+    let items = items.into_iter().take(TOLD).map(|(run, result)| RunDone {
+        id: run.run,
+        workflow: run.workflow.clone(),
+        state: run.state,
+        ok: result.is_ok(),
+        message: result.err(),
+    });
+    Ok(Json(RunsDone { count, items: items.collect(), truncated }))
 }
 
 async fn apply(
@@ -191,7 +245,7 @@ async fn tasks(
     State(state): State<ApiState>,
     Extension(principal): Extension<Principal>,
     Json(body): Json<TasksBody>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<TasksDone>, ApiError> {
     let act = match (body.action.as_str(), body.state.as_deref()) {
         ("clear", _) => Act::Clear,
         ("cancel", _) => Act::Cancel,
@@ -245,30 +299,26 @@ async fn tasks(
         Act::Mark(outcome) => outcome.state(),
         Act::Cancel => TaskState::Cancelled,
     };
-    let items: Vec<Value> = all
-        .iter()
-        .flat_map(|c| c.tasks.iter().map(move |t| (c, t)))
+    let tasks = all.iter().flat_map(|c| c.tasks.iter().map(move |t| (c, t)));
+    let items = tasks
         .take(TOLD)
-        .map(|(c, task)| {
-            let mut item = json!(view::brief(task, &c.run, &c.paths));
-            item["becomes"] = becomes.as_str().into();
-            item
-        })
-        .collect();
-    let refused: Vec<Value> = all
-        .iter()
-        .flat_map(|c| &c.refused)
-        .take(TOLD)
-        .map(|(id, message)| json!({"id": id.to_string(), "message": message}))
-        .collect();
-    let runs: Vec<Value> = all
-        .iter()
-        .filter(|c| c.reopened)
-        .map(|c| json!({"id": c.run.run, "workflow": c.run.workflow, "state": c.run.state, "becomes": "running"}))
-        .collect();
-    Ok(Json(json!({
-        "count": count, "items": items, "truncated": count > TOLD, "refused": refused, "runs": runs,
-    })))
+        .map(|(c, task)| TaskDone { task: view::brief(task, &c.run, &c.paths), becomes });
+    let refused = all.iter().flat_map(|c| &c.refused).take(TOLD);
+    let refused =
+        refused.map(|(id, message)| TaskRefused { id: id.to_string(), message: message.clone() });
+    let runs = all.iter().filter(|c| c.reopened).map(|c| RunReopened {
+        id: c.run.run,
+        workflow: c.run.workflow.clone(),
+        state: c.run.state,
+        becomes: RunState::Running,
+    });
+    Ok(Json(TasksDone {
+        count,
+        items: items.collect(),
+        truncated: count > TOLD,
+        refused: refused.collect(),
+        runs: runs.collect(),
+    }))
 }
 
 /// The tasks that are meant: by number, or by place and state; with what is before and behind them.

@@ -10,6 +10,7 @@ use crate::auth::Principal;
 use crate::error::ApiError;
 use crate::extract::{
     Created, Either, Given, Json, Media, NewId, NoContent, Path, Query, Raw, Source, Stream,
+    Verbatim,
 };
 use crate::state::ApiState;
 
@@ -160,6 +161,14 @@ impl<T: JsonSchema> Input for Json<T> {
 impl<T: JsonSchema> Input for Given<T> {
     fn describe(operation: &mut Operation<'_>) {
         operation.body::<T>(false);
+    }
+}
+
+impl Input for Verbatim {
+    fn describe(operation: &mut Operation<'_>) {
+        operation.body = Some(json!({"required": true, "content": {
+            "application/json": {}, "application/x-www-form-urlencoded": {}, "*/*": {},
+        }}));
     }
 }
 

@@ -150,6 +150,17 @@ impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for Given<T> 
     }
 }
 
+/// A body as it was sent: what is signed is its bytes.
+pub(crate) struct Verbatim(pub(crate) Bytes);
+
+impl<S: Send + Sync> FromRequest<S> for Verbatim {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        bytes(request, state).await.map(Self)
+    }
+}
+
 /// The text of a definition.
 pub(crate) struct Source {
     pub(crate) json: bool,
@@ -235,6 +246,14 @@ pub(crate) trait Media {
 pub(crate) struct PlainText;
 /// Metrics for Prometheus.
 pub(crate) struct Metrics;
+
+/// A copy of the store.
+pub(crate) struct StoreCopy;
+
+impl Media for StoreCopy {
+    const TYPE: &'static str = "application/vnd.sqlite3";
+    const ABOUT: &'static str = "An SQLite database";
+}
 
 impl Media for PlainText {
     const TYPE: &'static str = "text/plain";

@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 
 use axum::extract::State;
-use kobza_model::{EdgeClass, NodeNo, ScopeNo, TaskId, TaskRow};
+use kobza_model::{EdgeClass, NodeNo, ScopeNo, TaskId, TaskRow, TaskState, Timestamp};
 use kobza_store::{TaskFilter, ViewError, Views};
 use schemars::JsonSchema;
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
 
 use crate::auth::Role::Viewer;
 use crate::error::ApiError;
@@ -15,7 +16,7 @@ use crate::runs::{load, run_id};
 use crate::shape::{Paths, Shape, gate_word};
 use crate::state::ApiState;
 use crate::table::{Routes, Space};
-use crate::view::Counts;
+use crate::view::{ByState, Counts};
 use crate::workflows::{Place, no_workflow};
 
 pub(crate) fn routes() -> Routes {
@@ -38,7 +39,66 @@ struct Found {
     row: Option<TaskRow>,
 }
 
-fn edges(shape: &Shape) -> Vec<Value> {
+/// A workflow's graph, or a run's.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Graph {
+    nodes: Vec<GraphNode>,
+    edges: Vec<GraphEdge>,
+    /// Of a run: the number of the newest event that it holds already.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seq: Option<u64>,
+}
+
+/// A task or a group, folded to one whatever its number of instances.
+#[derive(Debug, Default, Serialize, JsonSchema)]
+struct GraphNode {
+    /// Its path.
+    id: String,
+    name: String,
+    kind: String,
+    /// Path of the group that it is in.
+    parent: Option<String>,
+    group: bool,
+    mapped: bool,
+    /// The worst of its instances'.
+    state: Option<TaskState>,
+    counts: ByState,
+    total: u64,
+    /// If there is a single one.
+    task: Option<String>,
+    attempt: u32,
+    started_at: Option<Timestamp>,
+    ended_at: Option<Timestamp>,
+    message: Option<String>,
+    /// When it may run, by what became of those before it.
+    gate: Option<String>,
+    condition: Option<String>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct GraphEdge {
+    from: String,
+    to: String,
+    /// `data`, `setup`, `teardown` or `order`.
+    class: &'static str,
+}
+
+impl GraphNode {
+    /// With what is known of a single task.
+    fn of_row(self, row: Option<&TaskRow>) -> Self {
+        let Some(row) = row else { return self };
+        Self {
+            task: Some(TaskId { run: row.run, task: row.task }.to_string()),
+            attempt: row.attempt,
+            started_at: row.started_at,
+            ended_at: row.ended_at,
+            message: row.message.clone(),
+            ..self
+        }
+    }
+}
+
+fn edges(shape: &Shape) -> Vec<GraphEdge> {
     let mut edges = Vec::new();
     for place in &shape.places {
         let Some(node) = shape.node(place) else { continue };
@@ -50,13 +110,14 @@ fn edges(shape: &Shape) -> Vec<Value> {
                 EdgeClass::Teardown => "teardown",
                 EdgeClass::Order => "order",
             };
-            edges.push(json!({"from": shape.places[from].path, "to": place.path, "class": class}));
+            let (from, to) = (shape.places[from].path.clone(), place.path.clone());
+            edges.push(GraphEdge { from, to, class });
         }
     }
     edges
 }
 
-fn node(shape: &Shape, at: usize, found: Option<&Found>) -> Value {
+fn node(shape: &Shape, at: usize, found: Option<&Found>) -> GraphNode {
     let place = &shape.places[at];
     let node = shape.node(place);
     let single = found.filter(|f| f.own.total().max(f.counts.total()) == 1 || place.group);
@@ -64,24 +125,24 @@ fn node(shape: &Shape, at: usize, found: Option<&Found>) -> Value {
     let state = found.and_then(|f| {
         if place.group { f.own.worst().or_else(|| f.counts.worst()) } else { f.counts.worst() }
     });
-    json!({
-        "id": place.path,
-        "name": place.label,
-        "kind": place.kind,
-        "parent": place.within.map(|p| shape.places[p].path.as_str()),
-        "group": place.group,
-        "mapped": place.mapped,
-        "state": state,
-        "counts": found.map_or_else(|| json!({}), |f| json!(f.counts.by_state())),
-        "total": found.map_or(0, |f| f.counts.total()),
-        "task": row.map(|r| TaskId { run: r.run, task: r.task }.to_string()),
-        "attempt": row.map_or(0, |r| r.attempt),
-        "started_at": row.and_then(|r| r.started_at),
-        "ended_at": row.and_then(|r| r.ended_at),
-        "message": row.and_then(|r| r.message.as_deref()),
-        "gate": node.filter(|n| !n.edges.is_empty()).map(|n| gate_word(&n.gate)),
-        "condition": node.and_then(|n| n.arguments.get("when")),
-    })
+    let shown = GraphNode {
+        id: place.path.clone(),
+        name: place.label.clone(),
+        kind: place.kind.clone(),
+        parent: place.within.map(|p| shape.places[p].path.clone()),
+        group: place.group,
+        mapped: place.mapped,
+        state,
+        counts: found.map(|f| f.counts.by_state()).unwrap_or_default(),
+        total: found.map_or(0, |f| f.counts.total()),
+        gate: node.filter(|n| !n.edges.is_empty()).map(|n| gate_word(&n.gate).to_owned()),
+        condition: node
+            .and_then(|n| n.arguments.get("when"))
+            .filter(|when| !when.is_null())
+            .map(|when| when.as_str().map_or_else(|| when.to_string(), str::to_owned)),
+        ..GraphNode::default()
+    };
+    shown.of_row(row)
 }
 
 /// What there is at each place of a run, groups with all that is in them; and the tasks that have no
@@ -151,12 +212,12 @@ pub(crate) fn heads(views: &dyn Views, run: kobza_model::RunId) -> Result<Vec<Ta
 async fn of_run(
     State(state): State<ApiState>,
     Path(id): Path<String>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Graph>, ApiError> {
     let run = load(&state, run_id(&id)?).await?;
     // Before the rows are read: what comes later is told by an event with a greater number.
     let seq = state.handle.next_event().borrow().saturating_sub(1);
     let shapes = state.shapes.clone();
-    let value = state
+    let graph = state
         .read(move |views| {
             let paths = Paths::read(views, &shapes, &run)?;
             let counts = views.task_counts(run.run)?;
@@ -175,7 +236,7 @@ async fn of_run(
                 };
             }
             let shape = &paths.shape;
-            let mut nodes: Vec<Value> = Vec::new();
+            let mut nodes: Vec<GraphNode> = Vec::new();
             for at in 0..shape.places.len() {
                 let place_found = Found {
                     counts: folded.counts[at].clone(),
@@ -188,17 +249,16 @@ async fn of_run(
                 let row = loose.get(name);
                 let hook = row.is_some_and(|r| r.hook.is_some());
                 let single = row.filter(|_| counts.total() == 1);
-                nodes.push(json!({
-                    "id": name, "name": name, "kind": if hook { "hook" } else { "task" },
-                    "parent": null, "group": false, "mapped": false,
-                    "state": counts.worst(), "counts": counts.by_state(), "total": counts.total(),
-                    "task": single.map(|r| TaskId { run: r.run, task: r.task }.to_string()),
-                    "attempt": single.map_or(0, |r| r.attempt),
-                    "started_at": single.and_then(|r| r.started_at),
-                    "ended_at": single.and_then(|r| r.ended_at),
-                    "message": single.and_then(|r| r.message.as_deref()),
-                    "gate": null, "condition": null,
-                }));
+                let shown = GraphNode {
+                    id: name.clone(),
+                    name: name.clone(),
+                    kind: if hook { "hook" } else { "task" }.to_owned(),
+                    state: counts.worst(),
+                    counts: counts.by_state(),
+                    total: counts.total(),
+                    ..GraphNode::default()
+                };
+                nodes.push(shown.of_row(single));
             }
             let mut all = edges(shape);
             for row in loose.values() {
@@ -209,13 +269,14 @@ async fn of_run(
                 for up in
                     upstream.iter().filter_map(Value::as_str).filter(|u| loose.contains_key(*u))
                 {
-                    all.push(json!({"from": up, "to": row.name, "class": "data"}));
+                    let (from, to) = (up.to_owned(), row.name.clone());
+                    all.push(GraphEdge { from, to, class: "data" });
                 }
             }
-            Ok(json!({"nodes": nodes, "edges": all, "seq": seq}))
+            Ok(Graph { nodes, edges: all, seq: Some(seq) })
         })
         .await?;
-    Ok(Json(value))
+    Ok(Json(graph))
 }
 
 #[derive(Debug, serde::Deserialize, JsonSchema)]
@@ -228,7 +289,7 @@ async fn of_workflow(
     Path(name): Path<String>,
     Query(place): Query<Place>,
     Query(asked): Query<Asked>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Graph>, ApiError> {
     let namespace = place.namespace();
     let wanted = name.clone();
     let stored = state
@@ -236,6 +297,6 @@ async fn of_workflow(
         .await?
         .ok_or_else(|| no_workflow(&name))?;
     let shape = Shape::new(stored.workflow);
-    let nodes: Vec<Value> = (0..shape.places.len()).map(|at| node(&shape, at, None)).collect();
-    Ok(Json(json!({"nodes": nodes, "edges": edges(&shape)})))
+    let nodes = (0..shape.places.len()).map(|at| node(&shape, at, None)).collect();
+    Ok(Json(Graph { nodes, edges: edges(&shape), seq: None }))
 }

@@ -8,8 +8,7 @@ use kobza_store::{RunFilter, TaskFilter, ViewError, Views};
 use kobza_triggers::TriggerKind;
 use kobza_triggers::service::TriggerView;
 use schemars::JsonSchema;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 
 use crate::auth::Role::Viewer;
 use crate::error::ApiError;
@@ -19,7 +18,7 @@ use crate::runs::words;
 use crate::shape::{Paths, Shape, Shapes};
 use crate::state::ApiState;
 use crate::table::{Routes, Space};
-use crate::view::{bar, millis};
+use crate::view::{RunBar, bar, millis};
 use crate::workflows::{DEFAULT_NAMESPACE, no_workflow};
 
 pub(crate) fn routes() -> Routes {
@@ -176,11 +175,33 @@ fn column(
     Ok(column)
 }
 
+/// Runs by tasks.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Grid {
+    rows: Vec<GridRow>,
+    runs: Vec<RunBar>,
+    /// By run, then by row: the state's place among `states`, the number of a single task or -1, its
+    /// attempt, milliseconds or -1, tasks, failed tasks.
+    cells: Vec<Vec<Option<[i64; 6]>>>,
+    states: Vec<TaskState>,
+    next: Option<String>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct GridRow {
+    path: String,
+    name: String,
+    depth: usize,
+    group: bool,
+    mapped: bool,
+    kind: String,
+}
+
 async fn grid(
     State(state): State<ApiState>,
     Path(name): Path<String>,
     Query(asked): Query<Asked>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Grid>, ApiError> {
     let filter = asked.filter(&name)?;
     let namespace = asked.namespace();
     let shapes: Shapes = state.shapes.clone();
@@ -205,24 +226,20 @@ async fn grid(
                 columns.push(column(views, &paths, run, &mut rows)?);
             }
             columns.reverse();
-            let cells: Vec<Vec<Value>> = columns
-                .iter()
-                .map(|column| {
-                    rows.iter()
-                        .map(|(path, _)| column.get(path).map_or(Value::Null, |c| json!(c)))
-                        .collect()
-                })
-                .collect();
-            Ok(Some(json!({
-                "rows": rows.iter().map(|(path, r)| json!({
-                    "path": path, "name": r.name, "depth": r.depth, "group": r.group,
-                    "mapped": r.mapped, "kind": r.kind,
-                })).collect::<Vec<_>>(),
-                "runs": page.items.iter().map(bar).collect::<Vec<_>>(),
-                "cells": cells,
-                "states": TaskState::ALL,
-                "next": page.next,
-            })))
+            let of_column =
+                |column: &Column| rows.iter().map(|(path, _)| column.get(path).copied()).collect();
+            let cells = columns.iter().map(of_column).collect();
+            let rows = rows.into_iter().map(|(path, row)| {
+                let Row { name, depth, group, mapped, kind } = row;
+                GridRow { path, name, depth, group, mapped, kind }
+            });
+            Ok(Some(Grid {
+                rows: rows.collect(),
+                runs: page.items.iter().map(bar).collect(),
+                cells,
+                states: TaskState::ALL.to_vec(),
+                next: page.next,
+            }))
         })
         .await?;
     value.map(Json).ok_or_else(|| no_workflow(&name))
@@ -265,11 +282,26 @@ fn planned<'a>(
     days
 }
 
+/// Runs by day.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Calendar {
+    days: Vec<Day>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct Day {
+    date: String,
+    /// Runs by state.
+    counts: BTreeMap<&'static str, u64>,
+    /// Slots to come.
+    planned: u64,
+}
+
 async fn calendar(
     State(state): State<ApiState>,
     Path(name): Path<String>,
     Query(asked): Query<CalendarAsked>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Calendar>, ApiError> {
     let zone = kobza_schedule::Zone::parse(asked.timezone.as_deref().unwrap_or("UTC"))
         .map_err(|e| ApiError::bad(e.to_string()))?;
     let day = |text: Option<&str>| -> Result<Option<Timestamp>, ApiError> {
@@ -317,23 +349,38 @@ async fn calendar(
             Ok(days)
         })
         .await?;
-    let mut days: BTreeMap<String, (BTreeMap<&str, u64>, u64)> =
+    let mut days: BTreeMap<String, (BTreeMap<&'static str, u64>, u64)> =
         days.into_iter().map(|(date, counts)| (date, (counts, 0))).collect();
     for (date, slots) in planned {
         days.entry(date).or_default().1 = slots;
     }
-    let days: Vec<Value> = days
-        .into_iter()
-        .map(|(date, (counts, slots))| json!({"date": date, "counts": counts, "planned": slots}))
-        .collect();
-    Ok(Json(json!({"days": days})))
+    let days = days.into_iter().map(|(date, (counts, planned))| Day { date, counts, planned });
+    Ok(Json(Calendar { days: days.collect() }))
+}
+
+/// How long runs and their tasks took.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Durations {
+    runs: Vec<RunBar>,
+    tasks: Vec<TaskDurations>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct TaskDurations {
+    /// Its path.
+    name: String,
+    count: usize,
+    failed: u64,
+    p50_ms: i64,
+    p95_ms: i64,
+    max_ms: Option<i64>,
 }
 
 async fn durations(
     State(state): State<ApiState>,
     Path(name): Path<String>,
     Query(asked): Query<Asked>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Durations>, ApiError> {
     let filter = asked.filter(&name)?;
     let limit = asked.limit.unwrap_or(50).clamp(1, 200);
     let shapes = state.shapes.clone();
@@ -352,17 +399,21 @@ async fn durations(
             let at = |sorted: &[i64], share: usize| {
                 sorted.get((sorted.len().saturating_sub(1)) * share / 100).copied().unwrap_or(0)
             };
-            let tasks: Vec<Value> = tasks
+            let tasks = tasks
                 .into_iter()
                 .map(|(name, (mut times, failed))| {
                     times.sort_unstable();
-                    json!({
-                        "name": name, "count": times.len(), "failed": failed,
-                        "p50_ms": at(&times, 50), "p95_ms": at(&times, 95), "max_ms": times.last(),
-                    })
+                    TaskDurations {
+                        name,
+                        count: times.len(),
+                        failed,
+                        p50_ms: at(&times, 50),
+                        p95_ms: at(&times, 95),
+                        max_ms: times.last().copied(),
+                    }
                 })
                 .collect();
-            Ok(json!({"runs": page.items.iter().map(bar).collect::<Vec<_>>(), "tasks": tasks}))
+            Ok(Durations { runs: page.items.iter().map(bar).collect(), tasks })
         })
         .await?;
     Ok(Json(value))

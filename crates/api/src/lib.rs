@@ -8,6 +8,7 @@ mod artifacts;
 mod assets;
 mod auth;
 mod backfills;
+mod backup;
 mod bulk;
 mod describe;
 mod drain;
@@ -19,7 +20,9 @@ mod faults;
 mod gate;
 mod graph;
 mod grid;
+mod growth;
 mod guard;
+mod incoming;
 mod limits;
 mod logs;
 mod objects;
@@ -60,7 +63,8 @@ pub use gate::Need;
 pub use openapi::document as openapi_document;
 pub use runs::delete_run;
 pub use state::{
-    ApiParts, ApiState, Approval, Catalog, Decision, Definition, NotTaken, Rendered, decide,
+    ApiParts, ApiState, Approval, Catalog, Decision, Definition, MakeBackup, NotTaken, Rendered,
+    decide,
 };
 pub use table::{Access, Space};
 pub use vault::{KEY_VARIABLE, Vault, VaultError};
@@ -87,12 +91,14 @@ fn all_routes() -> Routes {
         .merge(rendered::routes())
         .merge(logs::routes())
         .merge(events::routes())
+        .merge(incoming::routes())
         .merge(limits::routes())
         .merge(objects::routes())
         .merge(accounts::routes())
         .merge(assets::routes())
         .merge(triggers::routes())
         .merge(backfills::routes())
+        .merge(backup::routes())
 }
 
 /// Every route with who may use it.

@@ -2,15 +2,14 @@
 
 use axum::extract::{Extension, State};
 use kobza_engine::Command;
-use kobza_model::TaskId;
+use kobza_model::{TaskId, Timestamp};
 use schemars::JsonSchema;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 
 use crate::auth::Role::{Editor, Viewer};
 use crate::auth::{Principal, Role};
 use crate::error::ApiError;
-use crate::extract::{Json, NoContent, Path};
+use crate::extract::{Json, List, NoContent, Path};
 use crate::shape::Paths;
 use crate::state::ApiState;
 use crate::table::{Routes, Space};
@@ -28,24 +27,47 @@ pub(crate) fn routes() -> Routes {
 /// Holders or waiters that one answer shows.
 const SHOWN: usize = 500;
 
+/// A capacity that tasks share.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Limit {
+    name: String,
+    capacity: u32,
+    /// So much of it is held.
+    used: u32,
+    /// So many tasks wait for it.
+    waiting: usize,
+    /// A waiter that does not fit holds back those behind it.
+    strict: bool,
+    description: Option<String>,
+}
+
+/// A task that holds a limit, or waits for it.
+#[derive(Debug, Serialize, JsonSchema)]
+struct LimitUser {
+    #[serde(flatten)]
+    task: view::TaskBrief,
+    units: u32,
+    priority: i32,
+    since: Option<Timestamp>,
+    /// Place in the queue, from 1.
+    position: Option<usize>,
+}
+
 async fn list(
     State(state): State<ApiState>,
     Extension(_principal): Extension<Principal>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<List<Limit>>, ApiError> {
     let rows = state.read(|v| v.list_limits()).await?;
     let limits = state.handle.query(|engine| engine.limits()).await?;
-    let items: Vec<Value> = limits
-        .iter()
-        .map(|limit| {
-            json!({
-                "name": limit.name, "capacity": limit.capacity.unwrap_or(0), "used": limit.used,
-                "waiting": limit.waiters.len(),
-                "strict": rows.iter().any(|r| r.name == limit.name && r.strict),
-                "description": limit.description,
-            })
-        })
-        .collect();
-    Ok(Json(json!({"items": items, "next": null})))
+    let shown = limits.into_iter().map(|limit| Limit {
+        strict: rows.iter().any(|r| r.name == limit.name && r.strict),
+        capacity: limit.capacity.unwrap_or(0),
+        used: limit.used,
+        waiting: limit.waiters.len(),
+        description: limit.description,
+        name: limit.name,
+    });
+    Ok(Json(List::whole(shown.collect())))
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -61,7 +83,7 @@ async fn set(
     State(state): State<ApiState>,
     Path(name): Path<String>,
     Json(body): Json<Body>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Limit>, ApiError> {
     kobza_model::validate_name(&name).map_err(|e| ApiError::name("name", &e))?;
     let command = Command::SetLimit {
         name: name.clone(),
@@ -70,9 +92,14 @@ async fn set(
         description: body.description.clone(),
     };
     state.handle.submit(command).await?;
-    Ok(Json(
-        json!({"name": name, "capacity": body.capacity, "strict": body.strict, "description": body.description}),
-    ))
+    let wanted = name.clone();
+    let look = move |engine: &kobza_engine::Engine| {
+        let found = engine.limits().into_iter().find(|limit| limit.name == wanted);
+        found.map_or((0, 0), |limit| (limit.used, limit.waiters.len()))
+    };
+    let (used, waiting) = state.handle.query(look).await?;
+    let Body { capacity, strict, description } = body;
+    Ok(Json(Limit { name, capacity, used, waiting, strict, description }))
 }
 
 async fn remove(
@@ -87,7 +114,7 @@ async fn holders(
     State(state): State<ApiState>,
     Extension(principal): Extension<Principal>,
     Path(name): Path<String>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<List<LimitUser>>, ApiError> {
     users(&state, &principal, name, true).await
 }
 
@@ -95,7 +122,7 @@ async fn waiters(
     State(state): State<ApiState>,
     Extension(principal): Extension<Principal>,
     Path(name): Path<String>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<List<LimitUser>>, ApiError> {
     users(&state, &principal, name, false).await
 }
 
@@ -104,7 +131,7 @@ async fn users(
     principal: &Principal,
     name: String,
     hold: bool,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<List<LimitUser>>, ApiError> {
     let wanted = name.clone();
     let found = state
         .handle
@@ -123,7 +150,9 @@ async fn users(
         .read(move |views| {
             let mut items = Vec::new();
             for (place, (id, units)) in tasks.into_iter().enumerate() {
-                let Some((task, run)) = views.get_task(id)?.zip(views.get_run(id.run)?) else { continue };
+                let Some((task, run)) = views.get_task(id)?.zip(views.get_run(id.run)?) else {
+                    continue;
+                };
                 if principal.need(Role::Viewer, Some(&run.namespace)).is_err() {
                     continue;
                 }
@@ -133,16 +162,16 @@ async fn users(
                     .and_then(|p| paths.shape.node(p))
                     .and_then(|n| n.limits.iter().find(|l| l.limit == name))
                     .map_or(units, |l| l.weight);
-                let mut item = json!(view::brief(&task, &run, &paths));
-                view::merge(&mut item, json!({
-                    "units": units, "priority": task.priority,
-                    "since": if hold { task.started_at.or(task.ready_at) } else { task.ready_at },
-                    "position": (!hold).then_some(place + 1),
-                }));
-                items.push(item);
+                items.push(LimitUser {
+                    task: view::brief(&task, &run, &paths),
+                    units,
+                    priority: task.priority,
+                    since: task.started_at.filter(|_| hold).or(task.ready_at),
+                    position: (!hold).then_some(place + 1),
+                });
             }
             Ok(items)
         })
         .await?;
-    Ok(Json(json!({"items": items, "next": null, "total": total})))
+    Ok(Json(List { total: Some(total as u64), ..List::whole(items) }))
 }

@@ -9,14 +9,15 @@ use axum::http::{HeaderMap, header};
 use axum::response::sse::{Event as Message, KeepAlive, Sse};
 use futures_util::stream::{self, StreamExt as _};
 use kobza_blobs::{LogLine, LogReader, LogStore, LogStream};
-use kobza_model::{LaunchId, TaskId};
+use kobza_model::{LaunchId, TaskId, Timestamp};
 use schemars::JsonSchema;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use crate::auth::Role::Viewer;
 use crate::error::ApiError;
 use crate::extract::{Json, Path, PlainText, Query, Raw, Stream};
+use crate::growth::Growth;
 use crate::state::ApiState;
 use crate::table::{Routes, Space};
 use crate::tasks::{load_task, task_id};
@@ -74,8 +75,14 @@ impl Readers {
 
 /// Lines of one answer.
 const MAX_LINES: usize = 5000;
-/// How often a follower looks for growth while nothing tells it to.
-const LOOK: Duration = Duration::from_millis(200);
+/// A follower looks for growth at least so often, should nothing tell it.
+const LOOK: Duration = Duration::from_secs(5);
+/// And so often where the system cannot tell.
+const LOOK_UNTOLD: Duration = Duration::from_millis(200);
+/// Growth within such a time is told together.
+const GATHER: Duration = Duration::from_millis(50);
+/// An end within such a time of another event is told with it.
+const GATHER_ENDS: Duration = Duration::from_millis(200);
 
 #[derive(Debug, Deserialize, JsonSchema)]
 struct Asked {
@@ -83,23 +90,38 @@ struct Asked {
     limit: Option<usize>,
 }
 
-fn view(number: u64, line: &LogLine) -> Value {
+/// A line of a log.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "LogLine")]
+struct Line {
+    /// From 1.
+    n: u64,
+    at: Timestamp,
+    /// What it says of itself: `error`, `warning`, `info` or `debug`.
+    level: Option<&'static str>,
+    /// `out`, `err`, or `sys` for what Kobza says.
+    stream: &'static str,
+    text: String,
+    /// It goes on in the next one: it is too long for one.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    cut: bool,
+}
+
+fn view(number: u64, line: &LogLine) -> Line {
     let stream = match line.stream {
         LogStream::Stdout => "out",
         LogStream::Stderr => "err",
         LogStream::System => "sys",
     };
-    let text = line.text();
-    let mut value = json!({"n": number, "at": line.time, "level": level(&text), "stream": stream, "text": text});
-    if line.partial {
-        value["cut"] = true.into();
-    }
-    value
+    let text = line.text().into_owned();
+    let (n, at, level, cut) = (number, line.time, level(&text), line.partial);
+    Line { n, at, level, stream, text, cut }
 }
 
 /// The level that a line says it has, near its beginning.
 fn level(text: &str) -> Option<&'static str> {
-    let head: String = text.chars().take(120).collect();
+    let end = text.char_indices().nth(120).map_or(text.len(), |(at, _)| at);
+    let head = &text[..end];
     if head.starts_with("Traceback (most recent call last)") {
         return Some("error");
     }
@@ -129,12 +151,23 @@ struct SearchAsked {
     limit: Option<usize>,
 }
 
+/// What a search of a log found.
+#[derive(Debug, Default, Serialize, JsonSchema)]
+struct LogMatches {
+    count: usize,
+    /// The whole log was looked through, and nothing will come.
+    complete: bool,
+    /// Numbers of the lines that match.
+    lines: Vec<u64>,
+    next: Option<String>,
+}
+
 /// Numbers of the lines that match.
 async fn search(
     State(state): State<ApiState>,
     Path((id, attempt)): Path<(String, u32)>,
     Query(asked): Query<SearchAsked>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<LogMatches>, ApiError> {
     let id = task_id(&id)?;
     let (launch, live) = launch_of(&state, id, attempt).await?;
     let q = asked.q.unwrap_or_default();
@@ -153,7 +186,7 @@ async fn search(
         .collect();
     let limit = asked.limit.unwrap_or(2000).clamp(1, 10_000);
     let (readers, logs) = (state.readers.clone(), state.logs.clone());
-    let found = tokio::task::spawn_blocking(move || -> std::io::Result<Value> {
+    let found = tokio::task::spawn_blocking(move || -> std::io::Result<LogMatches> {
         let mut reader = readers.take(&logs, launch);
         let total = reader.line_count()?;
         let begin = asked.cursor.unwrap_or(0);
@@ -167,7 +200,8 @@ async fn search(
             for line in &page.lines {
                 at += 1;
                 let text = line.text();
-                let fits = levels.is_empty() || level(&text).is_some_and(|l| levels.iter().any(|w| w == l));
+                let fits = levels.is_empty()
+                    || level(&text).is_some_and(|l| levels.iter().any(|w| w == l));
                 if fits && pattern.is_match(&text) {
                     lines.push(at);
                     if lines.len() == limit {
@@ -178,12 +212,13 @@ async fn search(
         }
         readers.give_back(launch, reader);
         let next = (at < total).then(|| at.to_string());
-        Ok(json!({"count": lines.len(), "complete": next.is_none() && !live, "lines": lines, "next": next}))
+        let (count, complete) = (lines.len(), next.is_none() && !live);
+        Ok(LogMatches { count, complete, lines, next })
     })
     .await;
     match found {
         Ok(Ok(value)) => Ok(Json(value)),
-        _ => Ok(Json(json!({"count": 0, "complete": !live, "lines": [], "next": null}))),
+        _ => Ok(Json(LogMatches { complete: !live, ..LogMatches::default() })),
     }
 }
 
@@ -228,8 +263,8 @@ async fn lines_again(
     kept: &mut Option<LogReader>,
     from: i64,
     limit: usize,
-) -> Result<(Vec<Value>, u64), ApiError> {
-    type Read = std::io::Result<(LogReader, Vec<Value>, u64)>;
+) -> Result<(Vec<Line>, u64), ApiError> {
+    type Read = std::io::Result<(LogReader, Vec<Line>, u64)>;
     let Some(mut reader) = kept.take() else { return Ok((Vec::new(), 0)) };
     let read = tokio::task::spawn_blocking(move || -> Read {
         let total = reader.line_count()?;
@@ -267,11 +302,24 @@ async fn lines_again(
     }
 }
 
+/// A piece of a log.
+#[derive(Debug, Serialize, JsonSchema)]
+struct LogPage {
+    lines: Vec<Line>,
+    /// Lines in all.
+    total: u64,
+    bytes: u64,
+    /// Nothing more will come.
+    complete: bool,
+    /// Number of the first line that says that it is an error.
+    first_error: Option<u64>,
+}
+
 async fn page(
     State(state): State<ApiState>,
     Path((id, attempt)): Path<(String, u32)>,
     Query(asked): Query<Asked>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<LogPage>, ApiError> {
     let id = task_id(&id)?;
     let (launch, live) = launch_of(&state, id, attempt).await?;
     let mut reader = Some(state.readers.take(&state.logs, launch));
@@ -279,16 +327,14 @@ async fn page(
     let (items, total) = lines_again(&mut reader, from, limit).await?;
     let readers = state.readers.clone();
     let mut reader = reader.unwrap_or_else(|| state.logs.reader(launch));
-    let (bytes, first) = tokio::task::spawn_blocking(move || {
+    let (bytes, first_error) = tokio::task::spawn_blocking(move || {
         let found = (reader.len().unwrap_or(0), first_error(&mut reader));
         readers.give_back(launch, reader);
         found
     })
     .await
     .unwrap_or((0, None));
-    Ok(Json(json!({
-        "lines": items, "total": total, "bytes": bytes, "complete": !live, "first_error": first,
-    })))
+    Ok(Json(LogPage { lines: items, total, bytes, complete: !live, first_error }))
 }
 
 async fn download(
@@ -332,11 +378,11 @@ async fn download(
 }
 
 /// The data of a frame of a log.
-#[derive(serde::Serialize, JsonSchema)]
+#[derive(Serialize, JsonSchema)]
 struct LogFrame {
     /// Of the event `lines`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    lines: Option<Vec<Value>>,
+    lines: Option<Vec<Line>>,
     /// Lines in all.
     total: u64,
     /// Of the event `end`: the state that the task ended in.
@@ -353,6 +399,9 @@ struct Follower {
     next: u64,
     ended: bool,
     reader: Option<LogReader>,
+    growth: Option<Growth>,
+    /// Changes with each commit: its task may have ended.
+    next_event: watch::Receiver<u64>,
 }
 
 async fn follow(
@@ -366,7 +415,9 @@ async fn follow(
     let last =
         headers.get("last-event-id").and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok());
     let next = last.unwrap_or_else(|| asked.from.unwrap_or(1).max(1).unsigned_abs());
-    let follower = Follower { state, id, attempt, launch, next, ended: false, reader: None };
+    let next_event = state.handle.next_event();
+    let (ended, reader, growth) = (false, None, None);
+    let follower = Follower { state, id, attempt, launch, next, ended, reader, growth, next_event };
     let messages = stream::unfold(follower, |mut f| async move {
         let message = f.next().await?;
         Some((Ok(message), f))
@@ -386,8 +437,14 @@ impl Follower {
             let (launch, live) = launch_of(&self.state, self.id, self.attempt).await.ok()?;
             if self.launch != launch || self.reader.is_none() {
                 self.reader = Some(self.state.logs.reader(launch));
+                self.growth = None;
             }
             self.launch = launch;
+            if live && self.growth.as_ref().is_none_or(|growth| !growth.is_of_log()) {
+                // Watched before it is read: what comes in between is told.
+                self.growth = self.state.growths.of(&self.state.logs.path(launch));
+            }
+            self.next_event.borrow_and_update();
             let from = i64::try_from(self.next).ok()?;
             let (items, total) = lines_again(&mut self.reader, from, MAX_LINES).await.ok()?;
             if !items.is_empty() {
@@ -406,7 +463,32 @@ impl Follower {
                     .json_data(LogFrame { lines: None, total, state })
                     .ok();
             }
-            tokio::time::sleep(LOOK).await;
+            self.wait().await;
+        }
+    }
+
+    /// Until the log has grown, its task may have ended, or nothing was told for a while.
+    async fn wait(&mut self) {
+        let look = if self.growth.is_some() { LOOK } else { LOOK_UNTOLD };
+        let grown = async {
+            match &mut self.growth {
+                Some(growth) => {
+                    growth.grown().await;
+                    tokio::time::sleep(GATHER).await;
+                }
+                None => std::future::pending().await,
+            }
+        };
+        let ended = async {
+            match self.next_event.changed().await {
+                Ok(()) => tokio::time::sleep(GATHER_ENDS).await,
+                Err(_) => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = grown => {}
+            () = ended => {}
+            () = tokio::time::sleep(look) => {}
         }
     }
 }

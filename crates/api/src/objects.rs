@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 
 use axum::extract::State;
 use axum::http::StatusCode;
+use kobza_model::Timestamp;
 use kobza_store::{ObjectQuery, StoredObject, Write, kinds};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::auth::Role::{Editor, Operator, Viewer};
 use crate::error::ApiError;
-use crate::extract::{Json, NoContent, Path, Query};
+use crate::extract::{Json, List, NoContent, Path, Query};
 use crate::reference::Reference;
 use crate::state::ApiState;
 use crate::table::{Routes, Space};
@@ -81,32 +83,87 @@ pub(crate) async fn objects(
     Ok((items, page.next))
 }
 
-fn connection(object: &StoredObject) -> Value {
-    let v = &object.value;
-    json!({
-        "name": object.key, "kind": v.get("kind"), "description": v.get("description"),
-        "fields": v.get("fields"), "secrets": v.get("secrets"), "from": v.get("from"),
-        "updated_at": object.updated_at,
-    })
+/// How to reach an outside system.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Connection {
+    name: String,
+    kind: String,
+    description: Option<String>,
+    fields: Map<String, Value>,
+    /// Names of the secrets that are kept for it.
+    secrets: Vec<String>,
+    /// Secrets that are kept elsewhere, by field.
+    from: BTreeMap<String, Reference>,
+    updated_at: Timestamp,
+}
+
+/// A field of a stored object; its default where it has none.
+fn field<T: DeserializeOwned + Default>(object: &StoredObject, name: &str) -> T {
+    let value = object.value.get(name).cloned().unwrap_or_default();
+    serde_json::from_value(value).unwrap_or_default()
+}
+
+impl From<&StoredObject> for Connection {
+    fn from(object: &StoredObject) -> Self {
+        Self {
+            name: object.key.clone(),
+            kind: field(object, "kind"),
+            description: field(object, "description"),
+            fields: field(object, "fields"),
+            secrets: field(object, "secrets"),
+            from: field(object, "from"),
+            updated_at: object.updated_at,
+        }
+    }
 }
 
 async fn connections(
     State(state): State<ApiState>,
     Query(place): Query<Place>,
     Query(asked): Query<ListAsked>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<List<Connection>>, ApiError> {
     let (items, next) = objects(&state, kinds::CONNECTION, Some(place.namespace()), asked).await?;
-    Ok(Json(json!({"items": items.iter().map(connection).collect::<Vec<_>>(), "next": next})))
+    Ok(Json(List::new(items.iter().map(Connection::from).collect(), next)))
+}
+
+/// A notification that has not been delivered.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Notification {
+    /// Stays the same however often it is sent.
+    id: String,
+    rule: String,
+    /// `pending`, or `dead`: it is not tried any more.
+    state: String,
+    attempts: u64,
+    next_at: Option<Timestamp>,
+    /// Why the last attempt failed.
+    error: Option<String>,
+    text: String,
+    event: Value,
+}
+
+impl From<&StoredObject> for Notification {
+    fn from(object: &StoredObject) -> Self {
+        Self {
+            id: field(object, "id"),
+            rule: field(object, "rule"),
+            state: field(object, "state"),
+            attempts: field(object, "attempts"),
+            next_at: field(object, "next_at"),
+            error: field(object, "error"),
+            text: field(object, "text"),
+            event: field(object, "event"),
+        }
+    }
 }
 
 /// What is on its way, and what could not be delivered.
 async fn notifications(
     State(state): State<ApiState>,
     Query(asked): Query<ListAsked>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<List<Notification>>, ApiError> {
     let (items, next) = objects(&state, kinds::NOTIFICATION, Some(String::new()), asked).await?;
-    let items: Vec<Value> = items.into_iter().map(|object| object.value).collect();
-    Ok(Json(json!({"items": items, "next": next})))
+    Ok(Json(List::new(items.iter().map(Notification::from).collect(), next)))
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -137,12 +194,23 @@ async fn stored(
     state.read(move |v| v.get_object(kind, &namespace, &key)).await
 }
 
+/// What was stored just now.
+async fn kept(
+    state: &ApiState,
+    kind: &'static str,
+    namespace: &str,
+    key: &str,
+) -> Result<StoredObject, ApiError> {
+    let found = stored(state, kind, namespace, key).await?;
+    found.ok_or_else(|| ApiError::not_found("somebody has removed it again"))
+}
+
 async fn put_connection(
     State(state): State<ApiState>,
     Path(name): Path<String>,
     Query(place): Query<Place>,
     Json(body): Json<ConnectionBody>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Connection>, ApiError> {
     name_ok(&name)?;
     for reference in body.from.values() {
         reference.check()?;
@@ -176,8 +244,8 @@ async fn put_connection(
         "secrets": names, "sealed": sealed, "from": body.from,
     });
     put_object(&state, kinds::CONNECTION, &namespace, &name, Some(value)).await?;
-    let object = stored(&state, kinds::CONNECTION, &namespace, &name).await?;
-    Ok(Json(object.as_ref().map_or(Value::Null, connection)))
+    let object = kept(&state, kinds::CONNECTION, &namespace, &name).await?;
+    Ok(Json(Connection::from(&object)))
 }
 
 pub(crate) async fn put_object(
@@ -215,23 +283,41 @@ async fn delete_connection(
     remove(&state, kinds::CONNECTION, "connection", &place, &name).await
 }
 
-fn variable(object: &StoredObject) -> Value {
-    let v = &object.value;
-    let there = |field: &str| v.get(field).is_some_and(|s| !s.is_null());
-    let secret = there("sealed") || there("from");
-    json!({
-        "key": object.key, "value": if secret { Value::Null } else { v.get("value").cloned().unwrap_or_default() },
-        "secret": secret, "from": v.get("from"), "description": v.get("description"), "updated_at": object.updated_at,
-    })
+/// A value by name.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Variable {
+    key: String,
+    /// Null where it is secret.
+    value: Value,
+    secret: bool,
+    /// Where a secret is kept, if it is kept elsewhere.
+    from: Option<Reference>,
+    description: Option<String>,
+    updated_at: Timestamp,
+}
+
+impl From<&StoredObject> for Variable {
+    fn from(object: &StoredObject) -> Self {
+        let there = |name: &str| object.value.get(name).is_some_and(|s| !s.is_null());
+        let secret = there("sealed") || there("from");
+        Self {
+            key: object.key.clone(),
+            value: if secret { Value::Null } else { field(object, "value") },
+            secret,
+            from: field(object, "from"),
+            description: field(object, "description"),
+            updated_at: object.updated_at,
+        }
+    }
 }
 
 async fn variables(
     State(state): State<ApiState>,
     Query(place): Query<Place>,
     Query(asked): Query<ListAsked>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<List<Variable>>, ApiError> {
     let (items, next) = objects(&state, kinds::VARIABLE, Some(place.namespace()), asked).await?;
-    Ok(Json(json!({"items": items.iter().map(variable).collect::<Vec<_>>(), "next": next})))
+    Ok(Json(List::new(items.iter().map(Variable::from).collect(), next)))
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -250,7 +336,7 @@ async fn put_variable(
     Path(key): Path<String>,
     Query(place): Query<Place>,
     Json(body): Json<VariableBody>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Variable>, ApiError> {
     name_ok(&key)?;
     let namespace = place.namespace();
     if let Some(from) = &body.from {
@@ -260,8 +346,8 @@ async fn put_variable(
         }
         let value = json!({"from": from, "description": body.description});
         put_object(&state, kinds::VARIABLE, &namespace, &key, Some(value)).await?;
-        let object = stored(&state, kinds::VARIABLE, &namespace, &key).await?;
-        return Ok(Json(object.as_ref().map_or(Value::Null, variable)));
+        let object = kept(&state, kinds::VARIABLE, &namespace, &key).await?;
+        return Ok(Json(Variable::from(&object)));
     }
     let value = match (body.secret, body.value) {
         (false, value) => json!({"value": value, "description": body.description}),
@@ -277,8 +363,8 @@ async fn put_variable(
         }
     };
     put_object(&state, kinds::VARIABLE, &namespace, &key, Some(value)).await?;
-    let object = stored(&state, kinds::VARIABLE, &namespace, &key).await?;
-    Ok(Json(object.as_ref().map_or(Value::Null, variable)))
+    let object = kept(&state, kinds::VARIABLE, &namespace, &key).await?;
+    Ok(Json(Variable::from(&object)))
 }
 
 async fn delete_variable(

@@ -6,7 +6,7 @@ use kobza_engine::{Command, StartRun, StopMode};
 use kobza_model::{RunId, RunRow, RunState, TaskState, Timestamp};
 use kobza_store::{Page, RunFilter, TaskFilter, ViewError, Views, Write};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::auth::Principal;
@@ -466,12 +466,28 @@ struct CompareAsked {
     runs: String,
 }
 
+/// Runs next to each other.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Comparison {
+    runs: Vec<view::Run>,
+    outputs: Vec<ComparedOutput>,
+}
+
+/// One output, as each of the runs has it.
+#[derive(Debug, Serialize, JsonSchema)]
+struct ComparedOutput {
+    /// Its path.
+    task: String,
+    key: String,
+    values: Vec<Value>,
+}
+
 /// Runs next to each other, with the outputs of their single tasks.
 async fn compare(
     State(state): State<ApiState>,
     Extension(principal): Extension<Principal>,
     Query(asked): Query<CompareAsked>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Comparison>, ApiError> {
     let ids: Vec<RunId> =
         asked.runs.split(',').filter(|t| !t.is_empty()).map(run_id).collect::<Result<_, _>>()?;
     if ids.is_empty() || ids.len() > 20 {
@@ -504,11 +520,10 @@ async fn compare(
                     }
                 }
             }
-            let outputs: Vec<Value> = outputs
-                .into_iter()
-                .map(|((task, key), values)| json!({"task": task, "key": key, "values": values}))
-                .collect();
-            Ok(json!({"runs": rows.iter().map(view::run).collect::<Vec<_>>(), "outputs": outputs}))
+            let outputs = outputs.into_iter();
+            let outputs =
+                outputs.map(|((task, key), values)| ComparedOutput { task, key, values }).collect();
+            Ok(Comparison { runs: rows.iter().map(view::run).collect(), outputs })
         })
         .await?;
     Ok(Json(value))

@@ -125,6 +125,9 @@ pub fn decide(facts: &dyn Facts, task: TaskNo, decision: Decision) -> Result<Sub
     }
 }
 
+/// Makes a checked copy of the store: an open file that nothing else has, and its size.
+pub type MakeBackup = dyn Fn() -> Result<(std::fs::File, u64), String> + Send + Sync;
+
 /// What the API is made of.
 pub struct ApiParts {
     pub handle: Handle,
@@ -146,6 +149,8 @@ pub struct ApiParts {
     pub triggers: Option<kobza_triggers::service::TriggerHandle>,
     /// Listens on loopback addresses only: without accounts its callers are trusted.
     pub loopback: bool,
+    /// Copies the store, where that is for us to do.
+    pub backup: Option<Arc<MakeBackup>>,
 }
 
 /// Everything that handlers need.
@@ -157,6 +162,7 @@ pub struct ApiState {
     pub(crate) logs: LogStore,
     pub(crate) artifacts: Arc<ArtifactStore>,
     pub(crate) readers: crate::logs::Readers,
+    pub(crate) growths: crate::growth::Growths,
     pub(crate) catalog: Arc<dyn Catalog>,
     pub(crate) started: Instant,
     pub(crate) started_at: Timestamp,
@@ -171,6 +177,8 @@ pub struct ApiState {
     /// Idempotency keys whose first request is being worked on.
     pub(crate) busy: Arc<Mutex<std::collections::HashSet<String>>>,
     pub(crate) deletions: Deletions,
+    pub(crate) feed: crate::events::Feed,
+    pub(crate) backup: Option<Arc<MakeBackup>>,
 }
 
 impl std::fmt::Debug for ApiState {
@@ -182,6 +190,9 @@ impl std::fmt::Debug for ApiState {
 impl ApiState {
     #[must_use]
     pub fn new(parts: ApiParts) -> Self {
+        let names = Names::default();
+        let feed =
+            crate::events::Feed::new(parts.handle.clone(), parts.views.clone(), names.clone());
         Self {
             handle: parts.handle,
             store: parts.store,
@@ -189,6 +200,7 @@ impl ApiState {
             logs: parts.logs,
             artifacts: parts.artifacts,
             readers: crate::logs::Readers::default(),
+            growths: crate::growth::Growths::default(),
             catalog: parts.catalog,
             started: Instant::now(),
             started_at: parts.started_at,
@@ -198,10 +210,12 @@ impl ApiState {
             triggers: parts.triggers,
             loopback: parts.loopback,
             shapes: Shapes::default(),
-            names: Names::default(),
+            names,
             guesses: crate::auth::Guesses::default(),
             busy: Arc::default(),
             deletions: Deletions::default(),
+            feed,
+            backup: parts.backup,
         }
     }
 

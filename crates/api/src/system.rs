@@ -8,17 +8,17 @@ use axum::http::{HeaderMap, StatusCode, header};
 use kobza_model::{RunState, TaskState, Timestamp};
 use kobza_store::{ObjectQuery, RunFilter, TaskFilter, ViewError, Views, WorkflowFilter, kinds};
 use schemars::JsonSchema;
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde::{Deserialize, Serialize};
 
 use crate::auth::Role::Viewer;
 use crate::auth::{ANYWHERE, Principal, Role};
 use crate::error::ApiError;
-use crate::extract::{Json, Metrics, NoContent, PlainText, Query, Raw};
+use crate::extract::{Json, List, Metrics, NoContent, PlainText, Query, Raw};
 use crate::gate::session_cookie;
 use crate::shape::Paths;
 use crate::state::ApiState;
 use crate::table::{Routes, Space};
+use crate::triggers::Upcoming;
 use crate::view;
 use crate::workflows::Place;
 
@@ -41,13 +41,52 @@ pub(crate) fn root_routes() -> Routes {
         .get("/metrics", (Viewer, Space::Handler), "Metrics for Prometheus", metrics)
 }
 
-async fn health(State(state): State<ApiState>, headers: HeaderMap) -> Json<Value> {
+/// Whether the server works. To strangers no more than `status`.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Health {
+    /// `ok`, or `degraded`: the store cannot be written; `standby`: another server is active.
+    status: &'static str,
+    #[serde(flatten)]
+    more: Option<HealthDetail>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct HealthDetail {
+    version: &'static str,
+    now: Timestamp,
+    started_at: Timestamp,
+    uptime_ms: u64,
+    store: StoreKind,
+    loops: Vec<LoopHealth>,
+    /// Number of the newest event.
+    last_event: u64,
+    /// Definitions that do not parse.
+    workflow_errors: usize,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct StoreKind {
+    /// `sqlite` or `postgres`.
+    kind: &'static str,
+    detail: &'static str,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct LoopHealth {
+    name: &'static str,
+    /// `ok`, `late` or `stopped`.
+    status: &'static str,
+    last_at: Option<Timestamp>,
+    detail: Option<String>,
+}
+
+async fn health(State(state): State<ApiState>, headers: HeaderMap) -> Json<Health> {
     let metrics = state.handle.metrics();
     let healthy = metrics.healthy.load(Ordering::Relaxed);
     let status = if healthy { "ok" } else { "degraded" };
     // To strangers nothing but whether it works.
     if state.principal(&headers).await.is_err() {
-        return Json(json!({"status": status}));
+        return Json(Health { status, more: None });
     }
     let last = metrics.last_turn.load(Ordering::Relaxed);
     let errors = state
@@ -60,31 +99,32 @@ async fn health(State(state): State<ApiState>, headers: HeaderMap) -> Json<Value
         })
         .await
         .map_or(0, |page| page.items.len());
-    let mut loops = vec![json!({
-        "name": "runtime",
-        "status": if healthy { "ok" } else { "late" },
-        "last_at": Timestamp(i64::try_from(last).unwrap_or(i64::MAX)),
-        "lag_ms": null, "detail": null,
-    })];
+    let mut loops = vec![LoopHealth {
+        name: "runtime",
+        status: if healthy { "ok" } else { "late" },
+        last_at: Some(Timestamp(i64::try_from(last).unwrap_or(i64::MAX))),
+        detail: None,
+    }];
     if let Some(triggers) = &state.triggers {
         let found = triggers.list(Some("")).await;
-        loops.push(json!({
-            "name": "triggers",
-            "status": if found.is_ok() { "ok" } else { "stopped" },
-            "last_at": null, "lag_ms": null, "detail": found.err().map(|e| e.to_string()),
-        }));
+        loops.push(LoopHealth {
+            name: "triggers",
+            status: if found.is_ok() { "ok" } else { "stopped" },
+            last_at: None,
+            detail: found.err().map(|e| e.to_string()),
+        });
     }
-    Json(json!({
-        "status": status,
-        "version": env!("CARGO_PKG_VERSION"),
-        "now": kobza_runtime::wall_now(),
-        "started_at": state.started_at,
-        "uptime_ms": u64::try_from(state.started.elapsed().as_millis()).unwrap_or(u64::MAX),
-        "store": {"kind": state.store_kind, "detail": ""},
-        "loops": loops,
-        "last_event": state.handle.next_event().borrow().saturating_sub(1),
-        "workflow_errors": errors,
-    }))
+    let more = HealthDetail {
+        version: env!("CARGO_PKG_VERSION"),
+        now: kobza_runtime::wall_now(),
+        started_at: state.started_at,
+        uptime_ms: u64::try_from(state.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+        store: StoreKind { kind: state.store_kind, detail: "" },
+        loops,
+        last_event: state.handle.next_event().borrow().saturating_sub(1),
+        workflow_errors: errors,
+    };
+    Json(Health { status, more: Some(more) })
 }
 
 /// 200 once the loop answers, 503 while the store cannot be written.
@@ -126,21 +166,32 @@ async fn all_namespaces(
     Ok(found.into_iter().filter(|(n, _)| principal.role(Some(n)).is_some()).collect())
 }
 
+/// Who asks.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Me {
+    name: String,
+    /// No accounts exist, and the caller is on the server's machine.
+    local: bool,
+    /// In the namespace that was asked for, else the best that there is.
+    role: Role,
+    namespaces: Vec<String>,
+    /// The role that holds in all namespaces.
+    everywhere: Option<Role>,
+}
+
 async fn me(
     State(state): State<ApiState>,
     Extension(principal): Extension<Principal>,
     Query(place): Query<Place>,
-) -> Result<Json<Value>, ApiError> {
-    let names: Vec<String> =
+) -> Result<Json<Me>, ApiError> {
+    let namespaces: Vec<String> =
         all_namespaces(&state, &principal).await?.into_iter().map(|(n, _)| n).collect();
     let role = principal
         .role(Some(&place.namespace()))
         .or_else(|| principal.roles.values().copied().max())
         .unwrap_or(Role::Viewer);
-    Ok(Json(json!({
-        "name": principal.name, "local": principal.local, "role": role, "namespaces": names,
-        "everywhere": principal.roles.get(ANYWHERE),
-    })))
+    let everywhere = principal.roles.get(ANYWHERE).copied();
+    Ok(Json(Me { name: principal.name, local: principal.local, role, namespaces, everywhere }))
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -165,14 +216,20 @@ async fn sign_out(
     Ok(([(header::SET_COOKIE, session_cookie(""))], NoContent))
 }
 
+#[derive(Debug, Serialize, JsonSchema)]
+struct Namespace {
+    name: String,
+    /// How many it has.
+    workflows: u64,
+}
+
 async fn namespaces(
     State(state): State<ApiState>,
     Extension(principal): Extension<Principal>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<List<Namespace>>, ApiError> {
     let found = all_namespaces(&state, &principal).await?;
-    let items: Vec<Value> =
-        found.into_iter().map(|(name, n)| json!({"name": name, "workflows": n})).collect();
-    Ok(Json(json!({"items": items, "next": null})))
+    let items = found.into_iter().map(|(name, workflows)| Namespace { name, workflows });
+    Ok(Json(List::whole(items.collect())))
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -215,10 +272,54 @@ fn newest_failed(
     Ok(found)
 }
 
+/// What goes on in a namespace.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Summary {
+    /// By state: those that are live, and those that ended in the hours that were asked for.
+    runs: BTreeMap<String, u64>,
+    /// Of live runs, by state.
+    tasks: BTreeMap<&'static str, u64>,
+    running: Vec<view::Run>,
+    failed: Vec<view::Run>,
+    /// Tasks that wait for a person.
+    waiting: Vec<view::TaskBrief>,
+    history: Vec<Hour>,
+    workflow_errors: Vec<ImportError>,
+    late: Vec<Late>,
+    upcoming: Vec<Upcoming>,
+}
+
+/// How many runs ended within an hour.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Hour {
+    at: Timestamp,
+    succeeded: u64,
+    failed: u64,
+    cancelled: u64,
+}
+
+/// A definition that does not parse.
+#[derive(Debug, Serialize, JsonSchema)]
+struct ImportError {
+    name: String,
+    message: Option<String>,
+    line: Option<u64>,
+}
+
+/// A slot that should have started.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Late {
+    workflow: String,
+    trigger: String,
+    due_at: Timestamp,
+    late_ms: i64,
+    reason: &'static str,
+}
+
 async fn summary(
     State(state): State<ApiState>,
     Query(asked): Query<SummaryAsked>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Summary>, ApiError> {
     let namespace =
         asked.namespace.unwrap_or_else(|| crate::workflows::DEFAULT_NAMESPACE.to_owned());
     let hours = asked.hours.unwrap_or(24).clamp(1, 24 * 31);
@@ -233,10 +334,13 @@ async fn summary(
         for (at, trigger) in &due {
             let entry = crate::triggers::upcoming_view(trigger, *at);
             if now.0 - at.0 > 60_000_000 && at.0 > 0 {
-                late.push(json!({
-                    "workflow": trigger.key.workflow, "trigger": crate::triggers::id(&trigger.key),
-                    "due_at": at, "late_ms": (now.0 - at.0) / 1000, "reason": "it has not started yet",
-                }));
+                late.push(Late {
+                    workflow: trigger.key.workflow.clone(),
+                    trigger: crate::triggers::id(&trigger.key),
+                    due_at: *at,
+                    late_ms: (now.0 - at.0) / 1000,
+                    reason: "it has not started yet",
+                });
             } else if upcoming.len() < 10 && at.0 > 0 {
                 upcoming.push(entry);
             }
@@ -246,10 +350,10 @@ async fn summary(
     let value = state
         .read(move |views| {
             let spaces = vec![namespace.clone()];
-            let mut runs = Map::new();
+            let mut runs = BTreeMap::new();
             for (run_state, count) in views.run_totals(&spaces)? {
                 if !run_state.is_finished() {
-                    runs.insert(run_state.as_str().to_owned(), count.into());
+                    runs.insert(run_state.as_str().to_owned(), count);
                 }
             }
             let slots = usize::try_from(hours).unwrap_or(24);
@@ -264,15 +368,20 @@ async fn summary(
             let failed = newest_failed(views, &spaces, since, history.iter().map(|h| h[1]).sum())?;
             for (which, word) in ended.iter().enumerate() {
                 let total: u64 = history.iter().map(|h| h[which]).sum();
-                runs.insert(word.as_str().to_owned(), total.into());
+                runs.insert(word.as_str().to_owned(), total);
             }
             let active = RunFilter {
                 namespaces: spaces,
-                states: vec![RunState::Running, RunState::Paused, RunState::Cancelling, RunState::Queued],
+                states: vec![
+                    RunState::Running,
+                    RunState::Paused,
+                    RunState::Cancelling,
+                    RunState::Queued,
+                ],
                 ..RunFilter::default()
             };
             let live = views.list_runs(&active, None, 1000)?.items;
-            let mut tasks: BTreeMap<&str, u64> = BTreeMap::new();
+            let mut tasks: BTreeMap<&'static str, u64> = BTreeMap::new();
             let mut waiting = Vec::new();
             for run in &live {
                 for (task_state, count) in TaskState::ALL.iter().zip(&run.counts) {
@@ -282,7 +391,11 @@ async fn summary(
                 }
                 let suspended = run.counts.get(TaskState::Suspended as usize).copied().unwrap_or(0);
                 if suspended > 0 && waiting.len() < 10 {
-                    let filter = TaskFilter { states: vec![TaskState::Suspended], hide_summaries: true, ..TaskFilter::default() };
+                    let filter = TaskFilter {
+                        states: vec![TaskState::Suspended],
+                        hide_summaries: true,
+                        ..TaskFilter::default()
+                    };
                     let paths = Paths::read(views, &shapes, run)?;
                     let left = u32::try_from(10 - waiting.len()).unwrap_or(0);
                     for task in views.list_tasks(run.run, &filter, None, left)?.items {
@@ -290,19 +403,43 @@ async fn summary(
                     }
                 }
             }
-            let running: Vec<view::Run> = live.iter().filter(|r| r.state != RunState::Queued).take(10).map(view::run).collect();
-            let query = ObjectQuery { kind: kinds::IMPORT_ERROR, namespace: Some(&namespace), limit: 10, ..Default::default() };
-            let errors: Vec<Value> = views.list_objects(&query)?.items.into_iter().map(|o| json!({
-                "name": o.key, "message": o.value.get("message"), "line": o.value.get("line"),
-            })).collect();
-            let history: Vec<Value> = history.iter().enumerate().map(|(hour, counts)| json!({
-                "at": Timestamp(since.0 + i64::try_from(hour).unwrap_or(0) * HOUR),
-                "succeeded": counts[0], "failed": counts[1], "cancelled": counts[2],
-            })).collect();
-            Ok(json!({
-                "runs": runs, "tasks": tasks, "running": running, "failed": failed, "waiting": waiting,
-                "history": history, "workflow_errors": errors, "late": late, "upcoming": upcoming,
-            }))
+            let running: Vec<view::Run> = live
+                .iter()
+                .filter(|r| r.state != RunState::Queued)
+                .take(10)
+                .map(view::run)
+                .collect();
+            let query = ObjectQuery {
+                kind: kinds::IMPORT_ERROR,
+                namespace: Some(&namespace),
+                limit: 10,
+                ..Default::default()
+            };
+            let errors = views.list_objects(&query)?.items.into_iter();
+            let workflow_errors = errors.map(|o| ImportError {
+                message: o.value["message"].as_str().map(str::to_owned),
+                line: o.value["line"].as_u64(),
+                name: o.key,
+            });
+            let workflow_errors = workflow_errors.collect();
+            let history = history.iter().enumerate().map(|(hour, counts)| Hour {
+                at: Timestamp(since.0 + i64::try_from(hour).unwrap_or(0) * HOUR),
+                succeeded: counts[0],
+                failed: counts[1],
+                cancelled: counts[2],
+            });
+            let history = history.collect();
+            Ok(Summary {
+                runs,
+                tasks,
+                running,
+                failed,
+                waiting,
+                history,
+                workflow_errors,
+                late,
+                upcoming,
+            })
         })
         .await?;
     Ok(Json(value))
@@ -315,20 +452,41 @@ struct SearchAsked {
     limit: Option<usize>,
 }
 
+/// Something that was found by its name.
+#[derive(Debug, Serialize, JsonSchema)]
+struct SearchHit {
+    /// `workflow`, `task`, `run`, `asset`, `connection`, `variable`, `limit` or `trigger`.
+    kind: &'static str,
+    id: String,
+    title: String,
+    detail: String,
+    /// Of a run, a task, or a workflow's last run.
+    state: Option<&'static str>,
+}
+
+fn hit(
+    kind: &'static str,
+    id: &str,
+    title: &str,
+    detail: String,
+    state: Option<&'static str>,
+) -> SearchHit {
+    SearchHit { kind, id: id.to_owned(), title: title.to_owned(), detail, state }
+}
+
 async fn search(
     State(state): State<ApiState>,
     Query(asked): Query<SearchAsked>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<List<SearchHit>>, ApiError> {
     let namespace =
         asked.namespace.unwrap_or_else(|| crate::workflows::DEFAULT_NAMESPACE.to_owned());
     let q = asked.q.unwrap_or_default().trim().to_owned();
     let limit = asked.limit.unwrap_or(20).clamp(1, 100);
-    let mut found: Vec<Value> = Vec::new();
+    let mut found: Vec<SearchHit> = Vec::new();
     if q.is_empty() {
-        return Ok(Json(json!({"items": found})));
+        return Ok(Json(List::whole(found)));
     }
     let needle = q.to_lowercase();
-    let hit = |kind: &str, id: &str, title: &str, detail: String, word: Option<&str>| json!({"kind": kind, "id": id, "title": title, "detail": detail, "state": word});
     let triggers = match &state.triggers {
         Some(triggers) => triggers.list(Some(&namespace)).await.unwrap_or_default(),
         None => Vec::new(),
@@ -424,5 +582,5 @@ async fn search(
         }
     }
     found.truncate(limit);
-    Ok(Json(json!({"items": found})))
+    Ok(Json(List::whole(found)))
 }

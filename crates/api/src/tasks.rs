@@ -2,16 +2,16 @@
 
 use axum::extract::{Extension, State};
 use axum::http::StatusCode;
-use kobza_model::{LaunchId, TaskId, TaskRow, TaskState, TemplateBody};
+use kobza_model::{Cause, LaunchId, TaskId, TaskRow, TaskState, TemplateBody, Timestamp};
 use kobza_store::TaskFilter;
 use schemars::JsonSchema;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::auth::Principal;
 use crate::auth::Role::{Operator, Viewer};
 use crate::error::ApiError;
-use crate::extract::{Json, Path};
+use crate::extract::{Json, List, Path};
 use crate::facts::StoredFacts;
 use crate::graph::fold;
 use crate::runs::load;
@@ -49,42 +49,98 @@ pub(crate) async fn load_task(state: &ApiState, id: TaskId) -> Result<TaskRow, A
         .ok_or_else(|| ApiError::not_found(format!("there is no task {id}")))
 }
 
+/// A task with all that there is to say about it.
+#[derive(Debug, Serialize, JsonSchema)]
+struct TaskDetail {
+    #[serde(flatten)]
+    task: view::Task,
+    /// Made so far.
+    attempts: u32,
+    retry_limit: Option<u32>,
+    timeout_ms: Option<u64>,
+    outputs: Vec<TaskOutput>,
+    /// As its dialect keeps it.
+    spec: Value,
+    upstream: Vec<Neighbour>,
+    downstream: Vec<Neighbour>,
+    limits: Vec<LimitShare>,
+    /// Assets.
+    produces: Vec<String>,
+    /// What is asked, while it waits for a person.
+    approval: Option<ApprovalView>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct TaskOutput {
+    key: String,
+    /// The beginning of its text, if it is truncated.
+    value: Value,
+    truncated: bool,
+}
+
+/// A place of the graph next to a task's.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Neighbour {
+    path: String,
+    name: String,
+    state: TaskState,
+    counts: view::ByState,
+    task: Option<String>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct LimitShare {
+    name: String,
+    units: u32,
+}
+
+/// What a person is asked.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Approval")]
+struct ApprovalView {
+    prompt: Option<String>,
+    /// JSON Schema of values that are asked for.
+    fields: Value,
+    /// Who may decide; anyone with the right when empty.
+    approvers: Vec<String>,
+}
+
 async fn detail(
     State(state): State<ApiState>,
     Path(id): Path<String>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<TaskDetail>, ApiError> {
     let id = task_id(&id)?;
     let task = load_task(&state, id).await?;
     let run = load(&state, id.run).await?;
     let (shapes, offset) = (state.shapes.clone(), state.offset());
     let catalog = state.catalog.clone();
-    let value = state
+    let detail = state
         .read(move |views| {
             let paths = Paths::read(views, &shapes, &run)?;
             let shape = &paths.shape;
-            let mut value = json!(view::task(&task, &run, &paths, offset));
             let at = paths.at(task.scope, task.node, &task.name);
             let node = at.and_then(|at| shape.node(&shape.places[at]));
-            let leaf = shape.workflow.templates.get(task.template.index()).and_then(|t| match &t.body {
-                TemplateBody::Leaf(leaf) => Some(leaf),
-                TemplateBody::Graph(_) => None,
-            });
+            let leaf =
+                shape.workflow.templates.get(task.template.index()).and_then(|t| match &t.body {
+                    TemplateBody::Leaf(leaf) => Some(leaf),
+                    TemplateBody::Graph(_) => None,
+                });
             let spec = leaf.map_or(Value::Null, |l| l.spec.clone());
             let all = views.task_outputs(id)?;
             // What a task took back again, and what its dialect notes for itself, is no output.
             let taken_back = all.iter().find(|(key, _)| key == "$deleted");
             let taken_back = taken_back.and_then(|(_, keys)| keys.as_array().cloned());
             let taken_back = taken_back.unwrap_or_default();
-            let outputs: Vec<Value> = all
+            let outputs: Vec<TaskOutput> = all
                 .into_iter()
                 .filter(|(key, _)| !key.starts_with('$') && !taken_back.iter().any(|k| k == key))
                 .map(|(key, output)| {
                     let text = output.to_string();
                     if text.len() > SHOWN_OUTPUT {
                         let cut: String = text.chars().take(4096).collect();
-                        json!({"key": key, "value": cut, "truncated": true})
+                        TaskOutput { key, value: cut.into(), truncated: true }
                     } else {
-                        json!({"key": key, "value": output, "truncated": false})
+                        TaskOutput { key, value: output, truncated: false }
                     }
                 })
                 .collect();
@@ -95,22 +151,26 @@ async fn detail(
                 .map(|c| (c.scope, c.node, c.name.as_str(), c.state, c.tasks))
                 .collect();
             let folded = fold(&paths, &same);
-            let neighbour = |places: Vec<usize>| -> Result<Vec<Value>, kobza_store::ViewError> {
+            let neighbour = |places: Vec<usize>| -> Result<Vec<Neighbour>, kobza_store::ViewError> {
                 places
                     .into_iter()
                     .map(|p| {
                         let place = &shape.places[p];
                         let filter = TaskFilter {
-                            node: Some(place.node), scope: Some(task.scope),
-                            hide_instances: true, ..TaskFilter::default()
+                            node: Some(place.node),
+                            scope: Some(task.scope),
+                            hide_instances: true,
+                            ..TaskFilter::default()
                         };
-                        let one = views.list_tasks(run.run, &filter, None, 1)?.items.into_iter().next();
-                        Ok(json!({
-                            "path": place.path, "name": place.label,
-                            "state": folded.own[p].worst().unwrap_or(TaskState::Pending),
-                            "counts": folded.own[p].by_state(),
-                            "task": one.map(|t| TaskId { run: t.run, task: t.task }.to_string()),
-                        }))
+                        let one =
+                            views.list_tasks(run.run, &filter, None, 1)?.items.into_iter().next();
+                        Ok(Neighbour {
+                            path: place.path.clone(),
+                            name: place.label.clone(),
+                            state: folded.own[p].worst().unwrap_or(TaskState::Pending),
+                            counts: folded.own[p].by_state(),
+                            task: one.map(|t| TaskId { run: t.run, task: t.task }.to_string()),
+                        })
                     })
                     .collect()
             };
@@ -120,44 +180,68 @@ async fn detail(
             let approval = facts
                 .filter(|_| task.state == TaskState::Suspended)
                 .and_then(|facts| catalog.approval(&facts, id.task))
-                .map(|approval| {
-                    json!({
-                        "prompt": approval.prompt, "fields": approval.fields,
-                        "approvers": approval.approvers,
-                    })
+                .map(|approval| ApprovalView {
+                    prompt: approval.prompt,
+                    fields: approval.fields,
+                    approvers: approval.approvers,
                 });
-            view::merge(&mut value, json!({
-                "attempts": task.attempt,
-                "retry_limit": node.and_then(|n| n.retry.as_ref()).map(|r| r.limit),
-                "timeout_ms": node.and_then(|n| n.attempt_timeout_ms.or(n.timeout_ms)),
-                "outputs": outputs,
-                "spec": spec,
-                "upstream": upstream,
-                "downstream": downstream,
-                "limits": node.map(|n| n.limits.iter().map(|l| json!({"name": l.limit, "units": l.weight})).collect::<Vec<_>>()).unwrap_or_default(),
-                "produces": node.map(|n| n.produces.clone()).unwrap_or_default(),
-                "approval": approval,
-            }));
-            Ok(value)
+            let limits = node.into_iter().flat_map(|n| &n.limits);
+            let limits = limits.map(|l| LimitShare { name: l.limit.clone(), units: l.weight });
+            Ok(TaskDetail {
+                attempts: task.attempt,
+                retry_limit: node.and_then(|n| n.retry.as_ref()).map(|r| r.limit),
+                timeout_ms: node.and_then(|n| n.attempt_timeout_ms.or(n.timeout_ms)),
+                outputs,
+                spec,
+                upstream,
+                downstream,
+                limits: limits.collect(),
+                produces: node.map(|n| n.produces.clone()).unwrap_or_default(),
+                approval,
+                task: view::task(&task, &run, &paths, offset),
+            })
         })
         .await?;
-    Ok(Json(value))
+    Ok(Json(detail))
 }
 
 async fn outputs(
     State(state): State<ApiState>,
     Path(id): Path<String>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Map<String, Value>>, ApiError> {
     let id = task_id(&id)?;
     load_task(&state, id).await?;
     let values = state.read(move |v| v.task_outputs(id)).await?;
-    Ok(Json(Value::Object(values.into_iter().collect())))
+    Ok(Json(values.into_iter().collect()))
+}
+
+/// One try of a task.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Attempt {
+    attempt: u32,
+    /// Number of its newest launch.
+    launch: u32,
+    state: TaskState,
+    cause: Cause,
+    message: Option<String>,
+    exit_code: Option<i32>,
+    created_at: Timestamp,
+    started_at: Option<Timestamp>,
+    ended_at: Option<Timestamp>,
+    /// None: it wrote nothing.
+    log: Option<LogSize>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct LogSize {
+    lines: u64,
+    bytes: u64,
 }
 
 async fn attempts(
     State(state): State<ApiState>,
     Path(id): Path<String>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<List<Attempt>>, ApiError> {
     let id = task_id(&id)?;
     let task = load_task(&state, id).await?;
     let mut rows = state.read(move |v| v.list_attempts(id)).await?;
@@ -166,7 +250,7 @@ async fn attempts(
         rows.push(task);
     }
     let (readers, logs) = (state.readers.clone(), state.logs.clone());
-    let items = tokio::task::spawn_blocking(move || -> Vec<Value> {
+    let items = tokio::task::spawn_blocking(move || -> Vec<Attempt> {
         rows.iter()
             .map(|r| {
                 let launch = LaunchId { run: r.run, task: r.task, launch: r.launch };
@@ -174,19 +258,24 @@ async fn attempts(
                 let bytes = reader.len().unwrap_or(0);
                 let lines = if bytes > 0 { reader.line_count().unwrap_or(0) } else { 0 };
                 readers.give_back(launch, reader);
-                json!({
-                    "attempt": r.attempt, "launch": r.launch, "state": r.state, "cause": r.cause,
-                    "message": r.message, "exit_code": r.exit_code,
-                    "created_at": r.ready_at.unwrap_or(r.created_at),
-                    "started_at": r.started_at, "ended_at": r.ended_at, "worker": null,
-                    "log": (bytes > 0).then(|| json!({"lines": lines, "bytes": bytes})),
-                })
+                Attempt {
+                    attempt: r.attempt,
+                    launch: r.launch,
+                    state: r.state,
+                    cause: r.cause,
+                    message: r.message.clone(),
+                    exit_code: r.exit_code,
+                    created_at: r.ready_at.unwrap_or(r.created_at),
+                    started_at: r.started_at,
+                    ended_at: r.ended_at,
+                    log: (bytes > 0).then_some(LogSize { lines, bytes }),
+                }
             })
             .collect()
     })
     .await
     .map_err(|e| ApiError::bad(e.to_string()))?;
-    Ok(Json(json!({"items": items, "next": null})))
+    Ok(Json(List::whole(items)))
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]

@@ -6,8 +6,7 @@ use axum::extract::State;
 use kobza_model::{TaskId, TaskNo, TaskRow, TaskState, Timestamp};
 use kobza_store::TaskFilter;
 use schemars::JsonSchema;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 
 use crate::auth::Role::Viewer;
 use crate::error::ApiError;
@@ -36,13 +35,51 @@ struct Asked {
     node: Option<String>,
 }
 
-fn waited(task: &TaskRow) -> Vec<Value> {
+/// When the tasks of a run waited and ran.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Timeline {
+    start: Timestamp,
+    end: Option<Timestamp>,
+    items: Vec<TimelineItem>,
+    /// Tasks in all.
+    total: u32,
+    next: Option<String>,
+}
+
+/// One attempt of a task.
+#[derive(Debug, Serialize, JsonSchema)]
+struct TimelineItem {
+    task: String,
+    name: String,
+    map_index: Option<u32>,
+    path: String,
+    attempt: u32,
+    state: TaskState,
+    created_at: Timestamp,
+    ready_at: Option<Timestamp>,
+    queued_at: Option<Timestamp>,
+    started_at: Option<Timestamp>,
+    ended_at: Option<Timestamp>,
+    waited: Vec<Waited>,
+    /// The run's end waited for it.
+    critical: bool,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct Waited {
+    /// `upstream`, `limit`, `worker`, `retry`, `reschedule` or `approval`.
+    kind: &'static str,
+    from: Timestamp,
+    to: Option<Timestamp>,
+}
+
+fn waited(task: &TaskRow) -> Vec<Waited> {
     let mut waited = Vec::new();
-    let mut push = |kind: &str, from: Option<Timestamp>, to: Option<Timestamp>| {
+    let mut push = |kind: &'static str, from: Option<Timestamp>, to: Option<Timestamp>| {
         if let Some(from) = from
             && to.is_none_or(|to| to.0 - from.0 > 1000)
         {
-            waited.push(json!({"kind": kind, "from": from, "to": to, "detail": null}));
+            waited.push(Waited { kind, from, to });
         }
     };
     let open = !task.state.is_finished();
@@ -111,11 +148,11 @@ async fn timeline(
     State(state): State<ApiState>,
     Path(id): Path<String>,
     Query(asked): Query<Asked>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Timeline>, ApiError> {
     let run = load(&state, run_id(&id)?).await?;
     let shapes = state.shapes.clone();
     let limit = asked.limit.unwrap_or(500).clamp(1, 1000);
-    let value = state
+    let timeline = state
         .read(move |views| {
             let paths = Paths::read(views, &shapes, &run)?;
             let mut filter = TaskFilter { hide_summaries: true, ..TaskFilter::default() };
@@ -166,24 +203,29 @@ async fn timeline(
                 (t.started_at.or(t.ready_at).unwrap_or(t.created_at), t.task)
             });
             let total: u32 = run.counts.iter().sum();
-            let items: Vec<Value> = attempts
-                .iter()
-                .map(|(t, critical)| {
-                    json!({
-                        "task": TaskId { run: t.run, task: t.task }.to_string(),
-                        "name": t.name, "map_index": t.index, "path": paths.path(t),
-                        "attempt": t.attempt, "state": t.state, "created_at": t.created_at,
-                        "ready_at": t.ready_at, "queued_at": t.ready_at,
-                        "started_at": t.started_at, "ended_at": t.ended_at,
-                        "waited": waited(t), "critical": critical,
-                    })
-                })
-                .collect();
-            Ok(json!({
-                "start": run.started_at.unwrap_or(run.created_at), "end": run.ended_at,
-                "items": items, "total": total, "next": page.next,
-            }))
+            let items = attempts.iter().map(|(t, critical)| TimelineItem {
+                task: TaskId { run: t.run, task: t.task }.to_string(),
+                name: t.name.clone(),
+                map_index: t.index,
+                path: paths.path(t),
+                attempt: t.attempt,
+                state: t.state,
+                created_at: t.created_at,
+                ready_at: t.ready_at,
+                queued_at: t.ready_at,
+                started_at: t.started_at,
+                ended_at: t.ended_at,
+                waited: waited(t),
+                critical: *critical,
+            });
+            Ok(Timeline {
+                start: run.started_at.unwrap_or(run.created_at),
+                end: run.ended_at,
+                items: items.collect(),
+                total,
+                next: page.next,
+            })
         })
         .await?;
-    Ok(Json(value))
+    Ok(Json(timeline))
 }

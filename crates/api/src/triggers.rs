@@ -105,8 +105,18 @@ pub(crate) fn zone(view: &TriggerView) -> Option<String> {
     }
 }
 
-pub(crate) fn upcoming_view(view: &TriggerView, at: Timestamp) -> Value {
-    json!({"workflow": view.key.workflow, "trigger": id(&view.key), "at": at, "text": text(view)})
+/// When a trigger acts next.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Upcoming {
+    workflow: String,
+    trigger: String,
+    at: Timestamp,
+    /// In short, such as `0 2 * * *`.
+    text: String,
+}
+
+pub(crate) fn upcoming_view(view: &TriggerView, at: Timestamp) -> Upcoming {
+    Upcoming { workflow: view.key.workflow.clone(), trigger: id(&view.key), at, text: text(view) }
 }
 
 /// What a trigger decided about a slot.
@@ -367,28 +377,36 @@ struct UpcomingAsked {
     limit: Option<usize>,
 }
 
+/// A slot that comes.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Slot {
+    at: Timestamp,
+    interval_start: Timestamp,
+    interval_end: Timestamp,
+}
+
 async fn upcoming(
     State(state): State<ApiState>,
     Path(id): Path<String>,
     Query(asked): Query<UpcomingAsked>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<List<Slot>>, ApiError> {
     let view = load(&state, &id).await?;
     let limit = asked.limit.unwrap_or(20).clamp(1, 500);
     let now = kobza_runtime::wall_now();
     // A slot at the start itself is due.
     let from = view.spec.start.map_or(now, |start| now.max(Timestamp(start.0 - 1)));
-    let items: Vec<Value> = match &view.spec.kind {
-        TriggerKind::Schedule(schedule) => std::iter::successors(schedule.next_after(from), |at| {
-            schedule.next_after(*at)
-        })
-        .take_while(|at| view.spec.end.is_none_or(|end| *at < end))
-        .take(limit)
-        .map(|at| {
-            let interval = schedule.interval_of(at);
-            json!({"at": at, "interval_start": interval.start, "interval_end": interval.end})
-        })
-        .collect(),
+    let items: Vec<Slot> = match &view.spec.kind {
+        TriggerKind::Schedule(schedule) => {
+            std::iter::successors(schedule.next_after(from), |at| schedule.next_after(*at))
+                .take_while(|at| view.spec.end.is_none_or(|end| *at < end))
+                .take(limit)
+                .map(|at| {
+                    let interval = schedule.interval_of(at);
+                    Slot { at, interval_start: interval.start, interval_end: interval.end }
+                })
+                .collect()
+        }
         _ => Vec::new(),
     };
-    Ok(Json(json!({"items": items})))
+    Ok(Json(List::whole(items)))
 }

@@ -221,13 +221,6 @@ pub(crate) fn task(task: &TaskRow, run: &RunRow, paths: &Paths, offset: i64) -> 
     }
 }
 
-/// Adds the fields of an object to another.
-pub(crate) fn merge(value: &mut Value, more: Value) {
-    if let (Value::Object(value), Value::Object(more)) = (value, more) {
-        value.extend(more);
-    }
-}
-
 /// How bad a state is, for the one word that stands for many tasks.
 fn badness(state: TaskState) -> u8 {
     match state {

@@ -2,7 +2,8 @@
 
 use axum::extract::State;
 use kobza_model::{Cause, RunRow, RunState, TaskId, TaskRow, TaskState, Timestamp};
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use crate::auth::Role::Viewer;
 use crate::error::ApiError;
@@ -18,6 +19,26 @@ pub(crate) fn routes() -> Routes {
     Routes::new().get("/tasks/{id}/why", (Viewer, Space::Run), "Why it waits or ended so", why)
 }
 
+/// Why a task waits, or ended as it did.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Why {
+    state: TaskState,
+    cause: Cause,
+    /// In one sentence.
+    summary: String,
+    reasons: Vec<Reason>,
+}
+
+/// What a reason speaks of.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Link {
+    /// `limit`, `run`, `task`, ...
+    kind: &'static str,
+    id: String,
+}
+
+/// One thing that it waits for, or that led to its end.
+#[derive(Debug, Serialize, JsonSchema)]
 struct Reason {
     kind: &'static str,
     met: bool,
@@ -25,7 +46,7 @@ struct Reason {
     hint: Option<&'static str>,
     since: Option<Timestamp>,
     until: Option<Timestamp>,
-    link: Option<(&'static str, String)>,
+    link: Option<Link>,
 }
 
 impl Reason {
@@ -41,12 +62,8 @@ impl Reason {
         }
     }
 
-    fn json(&self) -> Value {
-        json!({
-            "kind": self.kind, "met": self.met, "text": self.text, "hint": self.hint,
-            "since": self.since, "until": self.until,
-            "link": self.link.as_ref().map(|(kind, id)| json!({"kind": kind, "id": id})),
-        })
+    fn about(&mut self, kind: &'static str, id: String) {
+        self.link = Some(Link { kind, id });
     }
 }
 
@@ -80,10 +97,7 @@ async fn with_names(state: &ApiState, texts: Vec<String>) -> Result<Vec<String>,
         .await
 }
 
-async fn why(
-    State(state): State<ApiState>,
-    Path(id): Path<String>,
-) -> Result<Json<Value>, ApiError> {
+async fn why(State(state): State<ApiState>, Path(id): Path<String>) -> Result<Json<Why>, ApiError> {
     let id = task_id(&id)?;
     let task = load_task(&state, id).await?;
     let run = load(&state, id.run).await?;
@@ -100,14 +114,14 @@ async fn why(
         RunState::Paused if !task.state.is_finished() => {
             let mut reason = Reason::new("paused", "its run is paused");
             reason.hint = Some("resume the run");
-            reason.link = Some(("run", run.run.to_string()));
+            reason.about("run", run.run.to_string());
             reasons.push(reason);
         }
         RunState::Queued => {
             let text = engine.first().map_or("its run waits for others", String::as_str);
             let mut reason = Reason::new("run_queue", text);
             reason.since = Some(run.created_at);
-            reason.link = Some(("workflow", run.workflow.clone()));
+            reason.about("workflow", run.workflow.clone());
             reasons.push(reason);
         }
         _ => {}
@@ -131,7 +145,7 @@ async fn why(
                     Reason::new(if named.is_some() { kind } else { "worker" }, text.clone());
                 reason.since = task.ready_at;
                 if named.is_some() && !name.is_empty() {
-                    reason.link = Some(("limit", name.clone()));
+                    reason.about("limit", name.clone());
                     reason.hint = Some("wait for a holder to end, or raise the limit");
                 }
                 reasons.push(reason);
@@ -180,12 +194,7 @@ async fn why(
             None => format!("{} is {}", task.name, task.state),
         },
     };
-    Ok(Json(json!({
-        "state": task.state,
-        "cause": task.cause,
-        "summary": summary,
-        "reasons": reasons.iter().map(Reason::json).collect::<Vec<_>>(),
-    })))
+    Ok(Json(Why { state: task.state, cause: task.cause, summary, reasons }))
 }
 
 /// One reason for each place that it depends on.
@@ -224,11 +233,9 @@ async fn upstream(state: &ApiState, run: &RunRow, task: &TaskRow) -> Result<Vec<
                     scope: Some(task.scope),
                     ..Default::default()
                 };
-                reason.link = views
-                    .list_tasks(run.run, &filter, None, 1)?
-                    .items
-                    .first()
-                    .map(|t| ("task", TaskId { run: t.run, task: t.task }.to_string()));
+                reason.link = views.list_tasks(run.run, &filter, None, 1)?.items.first().map(|t| {
+                    Link { kind: "task", id: TaskId { run: t.run, task: t.task }.to_string() }
+                });
                 reasons.push(reason);
             }
             if reasons.iter().all(|r| r.met) {

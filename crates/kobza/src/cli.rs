@@ -291,7 +291,7 @@ pub(crate) struct BackupArgs {
     /// The copy to make; must not exist
     pub(crate) file: PathBuf,
     #[command(flatten)]
-    pub(crate) place: Place,
+    pub(crate) look: Look,
 }
 
 #[derive(Debug, Args)]

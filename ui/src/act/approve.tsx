@@ -12,7 +12,7 @@ export function ApproveForm({
   approval,
 }: {
   task: TaskDetail;
-  approval: { prompt: string; fields: JsonSchema | null };
+  approval: { prompt: string | null; fields: JsonSchema | null };
 }) {
   const fields = useMemo(() => fieldsOf(approval.fields, null), [approval.fields]);
   const [texts, setTexts] = useState<Record<string, string>>({});

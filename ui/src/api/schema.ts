@@ -226,6 +226,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/backup": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** A copy of the embedded store */
+        post: operations["post_backup"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/compare": {
         parameters: {
             query?: never;
@@ -288,7 +305,8 @@ export interface paths {
         /** The event log */
         get: operations["get_events"];
         put?: never;
-        post?: never;
+        /** Send an event by name */
+        post: operations["post_events"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1153,6 +1171,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/webhooks/{path}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Deliver to a webhook trigger */
+        post: operations["post_webhooks_path"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/workflows": {
         parameters: {
             query?: never;
@@ -1381,6 +1416,16 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        /** @description The state of a run or a task. */
+        AnyState: components["schemas"]["RunState"] | components["schemas"]["TaskState"];
+        /** @description What a person is asked. */
+        Approval: {
+            /** @description Who may decide; anyone with the right when empty. */
+            approvers: string[];
+            /** @description JSON Schema of values that are asked for. */
+            fields: unknown;
+            prompt: string | null;
+        };
         Approve: {
             approved: boolean;
             comment?: string | null;
@@ -1515,6 +1560,170 @@ export interface components {
             run: string | null;
             task: string | null;
         };
+        /** @description One try of a task. */
+        Attempt: {
+            /** Format: uint32 */
+            attempt: number;
+            cause: components["schemas"]["Cause"];
+            /** Format: date-time */
+            created_at: string;
+            /** Format: date-time */
+            ended_at: string | null;
+            /** Format: int32 */
+            exit_code: number | null;
+            /**
+             * Format: uint32
+             * @description Number of its newest launch.
+             */
+            launch: number;
+            /** @description None: it wrote nothing. */
+            log: components["schemas"]["LogSize"] | null;
+            message: string | null;
+            /** Format: date-time */
+            started_at: string | null;
+            state: components["schemas"]["TaskState"];
+        };
+        /** @description One piece of a list. */
+        AttemptList: {
+            items: components["schemas"]["Attempt"][];
+            /** @description Give it as `cursor` to get what follows; null at the end. */
+            next: string | null;
+            /**
+             * Format: uint64
+             * @description How many there are in all, where that is cheap to say.
+             */
+            total?: number | null;
+        };
+        /** @description A write that somebody made. */
+        AuditEntry: {
+            /** @description Such as `workflow.create`. */
+            action: string;
+            /** Format: date-time */
+            at: string;
+            principal: string;
+            /** @description `ok` or `refused`. */
+            result: string;
+            /**
+             * Format: uint64
+             * @description Grows with time.
+             */
+            seq: number | null;
+            /**
+             * Format: uint16
+             * @description Of the answer.
+             */
+            status: number;
+            /** @description Path below the API's base. */
+            target: string;
+        };
+        /** @description One piece of a list. */
+        AuditEntryList: {
+            items: components["schemas"]["AuditEntry"][];
+            /** @description Give it as `cursor` to get what follows; null at the end. */
+            next: string | null;
+            /**
+             * Format: uint64
+             * @description How many there are in all, where that is cheap to say.
+             */
+            total?: number | null;
+        };
+        /** @description Many runs of one workflow as one thing. */
+        Backfill: {
+            counts: components["schemas"]["BackfillCounts"];
+            /** Format: date-time */
+            created_at: string;
+            created_by: string;
+            /** Format: date-time */
+            ended_at: string | null;
+            /** @description As they were given. */
+            from: string | null;
+            id: string;
+            message: string | null;
+            namespace: string;
+            /** @description `all`, `missing` or `failed`. */
+            only: string;
+            /** @description `ascending` or `descending`. */
+            order: string;
+            /** Format: uint32 */
+            parallelism: number;
+            params: unknown;
+            /**
+             * Format: uint64
+             * @description How many, if it goes over partitions.
+             */
+            partitions: number | null;
+            /** @description `running`, `paused`, `succeeded`, `failed` or `cancelled`. */
+            state: string;
+            to: string | null;
+            /** Format: uint64 */
+            total: number;
+            workflow: string;
+        };
+        BackfillCounts: {
+            /** Format: uint64 */
+            cancelled: number;
+            /** Format: uint64 */
+            failed: number;
+            /** Format: uint64 */
+            pending: number;
+            /** Format: uint64 */
+            running: number;
+            /** Format: uint64 */
+            skipped: number;
+            /** Format: uint64 */
+            succeeded: number;
+        };
+        /** @description One piece of a list. */
+        BackfillList: {
+            items: components["schemas"]["Backfill"][];
+            /** @description Give it as `cursor` to get what follows; null at the end. */
+            next: string | null;
+            /**
+             * Format: uint64
+             * @description How many there are in all, where that is cheap to say.
+             */
+            total?: number | null;
+        };
+        /** @description What a backfill would do. */
+        BackfillPreview: {
+            /** Format: uint64 */
+            count: number;
+            counts: components["schemas"]["PreviewCounts"];
+            /** @description The first of them. */
+            items: components["schemas"]["PreviewedSlot"][];
+            truncated: boolean;
+            warnings: string[];
+        };
+        /** @description One piece of a backfill. */
+        BackfillSlot: {
+            /** Format: date-time */
+            interval_end: string | null;
+            /** Format: date-time */
+            interval_start: string | null;
+            partition: string | null;
+            reason: string | null;
+            /** Format: uuid */
+            run: string | null;
+            /** Format: date-time */
+            slot: string | null;
+            /** @description `pending`, `running`, `succeeded`, `failed`, `cancelled` or `skipped`. */
+            state: string;
+        };
+        /** @description One piece of a list. */
+        BackfillSlotList: {
+            items: components["schemas"]["BackfillSlot"][];
+            /** @description Give it as `cursor` to get what follows; null at the end. */
+            next: string | null;
+            /**
+             * Format: uint64
+             * @description How many there are in all, where that is cheap to say.
+             */
+            total?: number | null;
+        };
+        /** @description Runs by day. */
+        Calendar: {
+            days: components["schemas"]["Day"][];
+        };
         /** @enum {string} */
         Cause: "none" | "code" | "infrastructure" | "timeout" | "lost" | "guard" | "branch" | "gate" | "hand" | "cache" | "empty" | "fail_fast" | "limit" | "deadlock" | "template" | "check" | "observed" | "run_cancelled";
         /** @description Results of checks, the newest of each. */
@@ -1535,6 +1744,35 @@ export interface components {
             passed: boolean;
             /** Format: uuid */
             run: string | null;
+        };
+        /** @description One output, as each of the runs has it. */
+        ComparedOutput: {
+            key: string;
+            /** @description Its path. */
+            task: string;
+            values: unknown[];
+        };
+        /** @description Runs next to each other. */
+        Comparison: {
+            outputs: components["schemas"]["ComparedOutput"][];
+            runs: components["schemas"]["Run"][];
+        };
+        /** @description How to reach an outside system. */
+        Connection: {
+            description: string | null;
+            fields: {
+                [key: string]: unknown;
+            };
+            /** @description Secrets that are kept elsewhere, by field. */
+            from: {
+                [key: string]: components["schemas"]["Reference"];
+            };
+            kind: string;
+            name: string;
+            /** @description Names of the secrets that are kept for it. */
+            secrets: string[];
+            /** Format: date-time */
+            updated_at: string;
         };
         ConnectionBody: {
             description?: string | null;
@@ -1558,9 +1796,32 @@ export interface components {
                 [key: string]: unknown;
             };
         };
+        /** @description One piece of a list. */
+        ConnectionList: {
+            items: components["schemas"]["Connection"][];
+            /** @description Give it as `cursor` to get what follows; null at the end. */
+            next: string | null;
+            /**
+             * Format: uint64
+             * @description How many there are in all, where that is cheap to say.
+             */
+            total?: number | null;
+        };
         Credentials: {
             name: string;
             password: string;
+        };
+        Day: {
+            /** @description Runs by state. */
+            counts: {
+                [key: string]: number;
+            };
+            date: string;
+            /**
+             * Format: uint64
+             * @description Slots to come.
+             */
+            planned: number;
         };
         /** @description What a trigger decided about a slot. */
         Decision: {
@@ -1591,11 +1852,33 @@ export interface components {
         };
         /** @enum {string} */
         DecisionWord: "started" | "skipped" | "queued" | "missed" | "failed";
+        /** @description What a delivery led to. */
+        Delivered: {
+            decisions: components["schemas"]["DeliveredTo"][];
+        };
+        DeliveredTo: {
+            /** Format: date-time */
+            at: string;
+            reason: string;
+            /**
+             * Format: uuid
+             * @description The run that it started; of a repeated delivery the run that the first one started.
+             */
+            run: string | null;
+            started: boolean;
+            trigger: string;
+            workflow: string;
+        };
         /** @enum {string} */
         DiffKind: "same" | "removed" | "added";
         DiffLine: {
             kind: components["schemas"]["DiffKind"];
             text: string;
+        };
+        /** @description How long runs and their tasks took. */
+        Durations: {
+            runs: components["schemas"]["RunBar"][];
+            tasks: components["schemas"]["TaskDurations"][];
         };
         /** @description What every answer with a status of 400 or more holds. */
         Error: {
@@ -1610,6 +1893,47 @@ export interface components {
             hint: string | null;
             /** @description One sentence for people. */
             message: string;
+        };
+        /** @description An event as clients see it. */
+        Event: {
+            /** Format: date-time */
+            at: string;
+            /** Format: uint32 */
+            attempt: number | null;
+            by: string | null;
+            cause: components["schemas"]["Cause"] | null;
+            /** @description What else its kind has. */
+            detail: unknown;
+            /** @description `run`, `task`, `expanded`, `cleared`, `marked`, `materialized`, `checked`, `note`, `sent`. */
+            kind: string;
+            /** Format: uint32 */
+            map_index: number | null;
+            /** Format: uuid */
+            run: string | null;
+            /** Format: uint64 */
+            seq: number;
+            state: components["schemas"]["AnyState"] | null;
+            task: string | null;
+            task_name: string | null;
+            /** @description In one line, for people. */
+            text: string;
+            workflow: string | null;
+        };
+        /** @description One piece of a list. */
+        EventList: {
+            items: components["schemas"]["Event"][];
+            /** @description Give it as `cursor` to get what follows; null at the end. */
+            next: string | null;
+            /**
+             * Format: uint64
+             * @description How many there are in all, where that is cheap to say.
+             */
+            total?: number | null;
+        };
+        ExistingRun: {
+            /** Format: uuid */
+            run: string;
+            state: components["schemas"]["RunState"];
         };
         /** @description A value and how many have it. */
         Facet: {
@@ -1632,15 +1956,247 @@ export interface components {
         };
         /** @description Whether an asset is as new as its producers' schedules promise. */
         FreshnessStatus: "fresh" | "none" | "stale";
+        /** @description A workflow's graph, or a run's. */
+        Graph: {
+            edges: components["schemas"]["GraphEdge"][];
+            nodes: components["schemas"]["GraphNode"][];
+            /**
+             * Format: uint64
+             * @description Of a run: the number of the newest event that it holds already.
+             */
+            seq?: number | null;
+        };
+        GraphEdge: {
+            /** @description `data`, `setup`, `teardown` or `order`. */
+            class: string;
+            from: string;
+            to: string;
+        };
+        /** @description A task or a group, folded to one whatever its number of instances. */
+        GraphNode: {
+            /** Format: uint32 */
+            attempt: number;
+            condition: string | null;
+            counts: {
+                /** Format: uint64 */
+                cancelled?: number;
+                /** Format: uint64 */
+                cancelling?: number;
+                /** Format: uint64 */
+                deferred?: number;
+                /** Format: uint64 */
+                failed?: number;
+                /** Format: uint64 */
+                pending?: number;
+                /** Format: uint64 */
+                queued?: number;
+                /** Format: uint64 */
+                ready?: number;
+                /** Format: uint64 */
+                removed?: number;
+                /** Format: uint64 */
+                rescheduled?: number;
+                /** Format: uint64 */
+                retry_wait?: number;
+                /** Format: uint64 */
+                running?: number;
+                /** Format: uint64 */
+                skipped?: number;
+                /** Format: uint64 */
+                succeeded?: number;
+                /** Format: uint64 */
+                suspended?: number;
+                /** Format: uint64 */
+                upstream_failed?: number;
+            };
+            /** Format: date-time */
+            ended_at: string | null;
+            /** @description When it may run, by what became of those before it. */
+            gate: string | null;
+            group: boolean;
+            /** @description Its path. */
+            id: string;
+            kind: string;
+            mapped: boolean;
+            message: string | null;
+            name: string;
+            /** @description Path of the group that it is in. */
+            parent: string | null;
+            /** Format: date-time */
+            started_at: string | null;
+            /** @description The worst of its instances'. */
+            state: components["schemas"]["TaskState"] | null;
+            /** @description If there is a single one. */
+            task: string | null;
+            /** Format: uint64 */
+            total: number;
+        };
+        /** @description Runs by tasks. */
+        Grid: {
+            /**
+             * @description By run, then by row: the state's place among `states`, the number of a single task or -1, its
+             *     attempt, milliseconds or -1, tasks, failed tasks.
+             */
+            cells: (number[] | null)[][];
+            next: string | null;
+            rows: components["schemas"]["GridRow"][];
+            runs: components["schemas"]["RunBar"][];
+            states: components["schemas"]["TaskState"][];
+        };
+        GridRow: {
+            /** Format: uint */
+            depth: number;
+            group: boolean;
+            kind: string;
+            mapped: boolean;
+            name: string;
+            path: string;
+        };
+        /** @description Whether the server works. To strangers no more than `status`. */
+        Health: {
+            /**
+             * Format: uint64
+             * @description Number of the newest event.
+             */
+            last_event?: number;
+            loops?: components["schemas"]["LoopHealth"][];
+            /** Format: date-time */
+            now?: string;
+            /** Format: date-time */
+            started_at?: string;
+            /** @description `ok`, or `degraded`: the store cannot be written; `standby`: another server is active. */
+            status: string;
+            store?: components["schemas"]["StoreKind"];
+            /** Format: uint64 */
+            uptime_ms?: number;
+            version?: string;
+            /**
+             * Format: uint
+             * @description Definitions that do not parse.
+             */
+            workflow_errors?: number;
+        };
+        /** @description How many runs ended within an hour. */
+        Hour: {
+            /** Format: date-time */
+            at: string;
+            /** Format: uint64 */
+            cancelled: number;
+            /** Format: uint64 */
+            failed: number;
+            /** Format: uint64 */
+            succeeded: number;
+        };
+        /** @description A definition that does not parse. */
+        ImportError: {
+            /** Format: uint64 */
+            line: number | null;
+            message: string | null;
+            name: string;
+        };
+        /** @description A slot that should have started. */
+        Late: {
+            /** Format: date-time */
+            due_at: string;
+            /** Format: int64 */
+            late_ms: number;
+            reason: string;
+            trigger: string;
+            workflow: string;
+        };
+        /** @description A capacity that tasks share. */
+        Limit: {
+            /** Format: uint32 */
+            capacity: number;
+            description: string | null;
+            name: string;
+            /** @description A waiter that does not fit holds back those behind it. */
+            strict: boolean;
+            /**
+             * Format: uint32
+             * @description So much of it is held.
+             */
+            used: number;
+            /**
+             * Format: uint
+             * @description So many tasks wait for it.
+             */
+            waiting: number;
+        };
+        /** @description One piece of a list. */
+        LimitList: {
+            items: components["schemas"]["Limit"][];
+            /** @description Give it as `cursor` to get what follows; null at the end. */
+            next: string | null;
+            /**
+             * Format: uint64
+             * @description How many there are in all, where that is cheap to say.
+             */
+            total?: number | null;
+        };
+        LimitShare: {
+            name: string;
+            /** Format: uint32 */
+            units: number;
+        };
+        /** @description A task that holds a limit, or waits for it. */
+        LimitUser: {
+            /**
+             * Format: uint32
+             * @description Attempts begun, from 1; 0 before the first.
+             */
+            attempt: number;
+            id: string;
+            /**
+             * Format: uint32
+             * @description Its place in a mapped task's list.
+             */
+            map_index: number | null;
+            name: string;
+            /** @description Its place: `group/name`. */
+            path: string;
+            /**
+             * Format: uint
+             * @description Place in the queue, from 1.
+             */
+            position: number | null;
+            /** Format: int32 */
+            priority: number;
+            /** Format: uuid */
+            run: string;
+            /** Format: date-time */
+            since: string | null;
+            state: components["schemas"]["TaskState"];
+            /** Format: uint32 */
+            units: number;
+            workflow: string;
+        };
+        /** @description One piece of a list. */
+        LimitUserList: {
+            items: components["schemas"]["LimitUser"][];
+            /** @description Give it as `cursor` to get what follows; null at the end. */
+            next: string | null;
+            /**
+             * Format: uint64
+             * @description How many there are in all, where that is cheap to say.
+             */
+            total?: number | null;
+        };
         LineageEdge: {
             from: string;
             to: string;
             workflow: string;
         };
+        /** @description What a reason speaks of. */
+        Link: {
+            id: string;
+            /** @description `limit`, `run`, `task`, ... */
+            kind: string;
+        };
         /** @description The data of a frame of a log. */
         LogFrame: {
             /** @description Of the event `lines`. */
-            lines?: unknown[] | null;
+            lines?: components["schemas"]["LogLine"][] | null;
             /** @description Of the event `end`: the state that the task ended in. */
             state?: components["schemas"]["TaskState"] | null;
             /**
@@ -1648,6 +2204,134 @@ export interface components {
              * @description Lines in all.
              */
             total: number;
+        };
+        /** @description A line of a log. */
+        LogLine: {
+            /** Format: date-time */
+            at: string;
+            /** @description It goes on in the next one: it is too long for one. */
+            cut?: boolean;
+            /** @description What it says of itself: `error`, `warning`, `info` or `debug`. */
+            level: string | null;
+            /**
+             * Format: uint64
+             * @description From 1.
+             */
+            n: number;
+            /** @description `out`, `err`, or `sys` for what Kobza says. */
+            stream: string;
+            text: string;
+        };
+        /** @description What a search of a log found. */
+        LogMatches: {
+            /** @description The whole log was looked through, and nothing will come. */
+            complete: boolean;
+            /** Format: uint */
+            count: number;
+            /** @description Numbers of the lines that match. */
+            lines: number[];
+            next: string | null;
+        };
+        /** @description A piece of a log. */
+        LogPage: {
+            /** Format: uint64 */
+            bytes: number;
+            /** @description Nothing more will come. */
+            complete: boolean;
+            /**
+             * Format: uint64
+             * @description Number of the first line that says that it is an error.
+             */
+            first_error: number | null;
+            lines: components["schemas"]["LogLine"][];
+            /**
+             * Format: uint64
+             * @description Lines in all.
+             */
+            total: number;
+        };
+        LogSize: {
+            /** Format: uint64 */
+            bytes: number;
+            /** Format: uint64 */
+            lines: number;
+        };
+        LoopHealth: {
+            detail: string | null;
+            /** Format: date-time */
+            last_at: string | null;
+            name: string;
+            /** @description `ok`, `late` or `stopped`. */
+            status: string;
+        };
+        /** @description Who asks. */
+        Me: {
+            /** @description The role that holds in all namespaces. */
+            everywhere: components["schemas"]["Role"] | null;
+            /** @description No accounts exist, and the caller is on the server's machine. */
+            local: boolean;
+            name: string;
+            namespaces: string[];
+            /** @description In the namespace that was asked for, else the best that there is. */
+            role: components["schemas"]["Role"];
+        };
+        Namespace: {
+            name: string;
+            /**
+             * Format: uint64
+             * @description How many it has.
+             */
+            workflows: number;
+        };
+        /** @description One piece of a list. */
+        NamespaceList: {
+            items: components["schemas"]["Namespace"][];
+            /** @description Give it as `cursor` to get what follows; null at the end. */
+            next: string | null;
+            /**
+             * Format: uint64
+             * @description How many there are in all, where that is cheap to say.
+             */
+            total?: number | null;
+        };
+        /** @description A place of the graph next to a task's. */
+        Neighbour: {
+            counts: {
+                /** Format: uint64 */
+                cancelled?: number;
+                /** Format: uint64 */
+                cancelling?: number;
+                /** Format: uint64 */
+                deferred?: number;
+                /** Format: uint64 */
+                failed?: number;
+                /** Format: uint64 */
+                pending?: number;
+                /** Format: uint64 */
+                queued?: number;
+                /** Format: uint64 */
+                ready?: number;
+                /** Format: uint64 */
+                removed?: number;
+                /** Format: uint64 */
+                rescheduled?: number;
+                /** Format: uint64 */
+                retry_wait?: number;
+                /** Format: uint64 */
+                running?: number;
+                /** Format: uint64 */
+                skipped?: number;
+                /** Format: uint64 */
+                succeeded?: number;
+                /** Format: uint64 */
+                suspended?: number;
+                /** Format: uint64 */
+                upstream_failed?: number;
+            };
+            name: string;
+            path: string;
+            state: components["schemas"]["TaskState"];
+            task: string | null;
         };
         NewBackfill: {
             /** @default false */
@@ -1673,6 +2357,48 @@ export interface components {
             description?: string | null;
             /** @default false */
             strict: boolean;
+        };
+        /** @description A token that was made just now. */
+        NewToken: {
+            /** Format: date-time */
+            created_at: string;
+            /** Format: date-time */
+            expires_at: string | null;
+            id: string;
+            name: string;
+            /** @description All when absent. */
+            namespace: string | null;
+            role: components["schemas"]["Role"];
+            /** @description Shown this once. */
+            token: string;
+            user: string | null;
+        };
+        /** @description A notification that has not been delivered. */
+        Notification: {
+            /** Format: uint64 */
+            attempts: number;
+            /** @description Why the last attempt failed. */
+            error: string | null;
+            event: unknown;
+            /** @description Stays the same however often it is sent. */
+            id: string;
+            /** Format: date-time */
+            next_at: string | null;
+            rule: string;
+            /** @description `pending`, or `dead`: it is not tried any more. */
+            state: string;
+            text: string;
+        };
+        /** @description One piece of a list. */
+        NotificationList: {
+            items: components["schemas"]["Notification"][];
+            /** @description Give it as `cursor` to get what follows; null at the end. */
+            next: string | null;
+            /**
+             * Format: uint64
+             * @description How many there are in all, where that is cheap to say.
+             */
+            total?: number | null;
         };
         Partition: {
             /** Format: date-time */
@@ -1770,6 +2496,25 @@ export interface components {
             /** @description As the data's own library calls it. */
             type: string | null;
         };
+        PreviewCounts: {
+            /** Format: uint64 */
+            create: number;
+            /** Format: uint64 */
+            rerun: number;
+            /** Format: uint64 */
+            skip: number;
+        };
+        PreviewedSlot: {
+            /** @description `create`, `rerun` or `skip`. */
+            action: string;
+            /** @description The newest run that there is for it. */
+            existing: components["schemas"]["ExistingRun"] | null;
+            /** Format: date-time */
+            interval_end: string | null;
+            /** Format: date-time */
+            interval_start: string | null;
+            partition: string | null;
+        };
         /** @description How something can be looked at. */
         PreviewKind: ("table" | "image" | "markdown" | "text" | "json" | "plot") | "html";
         /** @description One or several series over the same places. */
@@ -1795,6 +2540,18 @@ export interface components {
             message: string;
             /** @description Dotted path of the field. */
             path: string;
+        };
+        /** @description One thing that it waits for, or that led to its end. */
+        Reason: {
+            hint: string | null;
+            kind: string;
+            link: components["schemas"]["Link"] | null;
+            met: boolean;
+            /** Format: date-time */
+            since: string | null;
+            text: string;
+            /** Format: date-time */
+            until: string | null;
         };
         /** @description Where a secret is kept. */
         Reference: {
@@ -1931,6 +2688,16 @@ export interface components {
             labels?: unknown;
             note?: unknown;
         };
+        RunDone: {
+            /** Format: uuid */
+            id: string;
+            /** @description Why not. */
+            message: string | null;
+            ok: boolean;
+            /** @description Before. */
+            state: components["schemas"]["RunState"];
+            workflow: string;
+        };
         /** @description One piece of a list. */
         RunList: {
             items: components["schemas"]["Run"][];
@@ -1941,6 +2708,13 @@ export interface components {
              * @description How many there are in all, where that is cheap to say.
              */
             total?: number | null;
+        };
+        RunReopened: {
+            becomes: components["schemas"]["RunState"];
+            /** Format: uuid */
+            id: string;
+            state: components["schemas"]["RunState"];
+            workflow: string;
         };
         /** @description Something that tasks need an amount of while they run. */
         RunResource: {
@@ -1996,6 +2770,17 @@ export interface components {
             ids?: string[] | null;
             reason?: string | null;
         };
+        /** @description What became of an action on runs, or would. */
+        RunsDone: {
+            /**
+             * Format: uint
+             * @description How many it was carried out for.
+             */
+            count: number;
+            items: components["schemas"]["RunDone"][];
+            /** @description There are more than are told of. */
+            truncated: boolean;
+        };
         /** @enum {string} */
         RunState: "queued" | "running" | "paused" | "cancelling" | "succeeded" | "failed" | "cancelled";
         /** @description A worker process. */
@@ -2040,6 +2825,56 @@ export interface components {
             resources: components["schemas"]["RunResource"][];
             /** @description The newest first. */
             workers: components["schemas"]["RunWorker"][];
+        };
+        /** @description Something that was found by its name. */
+        SearchHit: {
+            detail: string;
+            id: string;
+            /** @description `workflow`, `task`, `run`, `asset`, `connection`, `variable`, `limit` or `trigger`. */
+            kind: string;
+            /** @description Of a run, a task, or a workflow's last run. */
+            state: string | null;
+            title: string;
+        };
+        /** @description One piece of a list. */
+        SearchHitList: {
+            items: components["schemas"]["SearchHit"][];
+            /** @description Give it as `cursor` to get what follows; null at the end. */
+            next: string | null;
+            /**
+             * Format: uint64
+             * @description How many there are in all, where that is cheap to say.
+             */
+            total?: number | null;
+        };
+        /** @description An event for triggers and waits of the namespace. */
+        Sent: {
+            name: string;
+            /**
+             * @description What its readers see as `event.payload`; at most 64 KiB as JSON.
+             * @default null
+             */
+            payload: unknown;
+        };
+        /** @description A slot that comes. */
+        Slot: {
+            /** Format: date-time */
+            at: string;
+            /** Format: date-time */
+            interval_end: string;
+            /** Format: date-time */
+            interval_start: string;
+        };
+        /** @description One piece of a list. */
+        SlotList: {
+            items: components["schemas"]["Slot"][];
+            /** @description Give it as `cursor` to get what follows; null at the end. */
+            next: string | null;
+            /**
+             * Format: uint64
+             * @description How many there are in all, where that is cheap to say.
+             */
+            total?: number | null;
         };
         /** @description What starts a run. All of it may be left out. */
         StartBody: {
@@ -2105,6 +2940,30 @@ export interface components {
             /** @description Things that may be mistakes. */
             warnings: components["schemas"]["Problem"][];
         };
+        StoreKind: {
+            detail: string;
+            /** @description `sqlite` or `postgres`. */
+            kind: string;
+        };
+        /** @description What goes on in a namespace. */
+        Summary: {
+            failed: components["schemas"]["Run"][];
+            history: components["schemas"]["Hour"][];
+            late: components["schemas"]["Late"][];
+            running: components["schemas"]["Run"][];
+            /** @description By state: those that are live, and those that ended in the hours that were asked for. */
+            runs: {
+                [key: string]: number;
+            };
+            /** @description Of live runs, by state. */
+            tasks: {
+                [key: string]: number;
+            };
+            upcoming: components["schemas"]["Upcoming"][];
+            /** @description Tasks that wait for a person. */
+            waiting: components["schemas"]["TaskBrief"][];
+            workflow_errors: components["schemas"]["ImportError"][];
+        };
         /** @description A task as it appears in lists. */
         Task: {
             /**
@@ -2154,6 +3013,131 @@ export interface components {
             summary: boolean;
             workflow: string;
         };
+        /** @description Which task. */
+        TaskBrief: {
+            /**
+             * Format: uint32
+             * @description Attempts begun, from 1; 0 before the first.
+             */
+            attempt: number;
+            id: string;
+            /**
+             * Format: uint32
+             * @description Its place in a mapped task's list.
+             */
+            map_index: number | null;
+            name: string;
+            /** @description Its place: `group/name`. */
+            path: string;
+            /** Format: uuid */
+            run: string;
+            state: components["schemas"]["TaskState"];
+            workflow: string;
+        };
+        /** @description A task with all that there is to say about it. */
+        TaskDetail: {
+            /** @description What is asked, while it waits for a person. */
+            approval: components["schemas"]["Approval"] | null;
+            /**
+             * Format: uint32
+             * @description Attempts begun, from 1; 0 before the first.
+             */
+            attempt: number;
+            /**
+             * Format: uint32
+             * @description Made so far.
+             */
+            attempts: number;
+            cause: components["schemas"]["Cause"];
+            /** Format: date-time */
+            created_at: string;
+            downstream: components["schemas"]["Neighbour"][];
+            /**
+             * Format: date-time
+             * @description When it is tried, or looked at, again.
+             */
+            due_at: string | null;
+            /** Format: date-time */
+            ended_at: string | null;
+            /** Format: int32 */
+            exit_code: number | null;
+            /** @description Path of its group. */
+            group: string | null;
+            id: string;
+            /** @description `python`, `shell`, `hook`, ... */
+            kind: string;
+            /** @description Name of a mapped instance. */
+            label: string | null;
+            limits: components["schemas"]["LimitShare"][];
+            /**
+             * Format: uint32
+             * @description Its place in a mapped task's list.
+             */
+            map_index: number | null;
+            message: string | null;
+            name: string;
+            namespace: string;
+            outputs: components["schemas"]["TaskOutput"][];
+            /** @description Its place: `group/name`. */
+            path: string;
+            /** Format: int32 */
+            priority: number;
+            /** @description Assets. */
+            produces: string[];
+            /** Format: date-time */
+            ready_at: string | null;
+            /** Format: uint32 */
+            retry_limit: number | null;
+            /** Format: uuid */
+            run: string;
+            /** @description As its dialect keeps it. */
+            spec: unknown;
+            /** Format: date-time */
+            started_at: string | null;
+            state: components["schemas"]["TaskState"];
+            /** @description It stands for the instances of a mapped task. */
+            summary: boolean;
+            /** Format: uint64 */
+            timeout_ms: number | null;
+            upstream: components["schemas"]["Neighbour"][];
+            workflow: string;
+        };
+        /** @description Which task. */
+        TaskDone: {
+            /**
+             * Format: uint32
+             * @description Attempts begun, from 1; 0 before the first.
+             */
+            attempt: number;
+            becomes: components["schemas"]["TaskState"];
+            id: string;
+            /**
+             * Format: uint32
+             * @description Its place in a mapped task's list.
+             */
+            map_index: number | null;
+            name: string;
+            /** @description Its place: `group/name`. */
+            path: string;
+            /** Format: uuid */
+            run: string;
+            state: components["schemas"]["TaskState"];
+            workflow: string;
+        };
+        TaskDurations: {
+            /** Format: uint */
+            count: number;
+            /** Format: uint64 */
+            failed: number;
+            /** Format: int64 */
+            max_ms: number | null;
+            /** @description Its path. */
+            name: string;
+            /** Format: int64 */
+            p50_ms: number;
+            /** Format: int64 */
+            p95_ms: number;
+        };
         /** @description One piece of a list. */
         TaskList: {
             items: components["schemas"]["Task"][];
@@ -2164,6 +3148,16 @@ export interface components {
              * @description How many there are in all, where that is cheap to say.
              */
             total?: number | null;
+        };
+        TaskOutput: {
+            key: string;
+            truncated: boolean;
+            /** @description The beginning of its text, if it is truncated. */
+            value: unknown;
+        };
+        TaskRefused: {
+            id: string;
+            message: string;
         };
         TasksBody: {
             action: string;
@@ -2182,14 +3176,86 @@ export interface components {
             /** @default false */
             upstream: boolean;
         };
+        /** @description What became of an action on tasks, or would. */
+        TasksDone: {
+            /** Format: uint */
+            count: number;
+            items: components["schemas"]["TaskDone"][];
+            refused: components["schemas"]["TaskRefused"][];
+            /** @description Runs that are live again. */
+            runs: components["schemas"]["RunReopened"][];
+            truncated: boolean;
+        };
         /** @enum {string} */
         TaskState: "pending" | "ready" | "queued" | "running" | "retry_wait" | "deferred" | "rescheduled" | "suspended" | "cancelling" | "succeeded" | "failed" | "skipped" | "upstream_failed" | "cancelled" | "removed";
+        /** @description When the tasks of a run waited and ran. */
+        Timeline: {
+            /** Format: date-time */
+            end: string | null;
+            items: components["schemas"]["TimelineItem"][];
+            next: string | null;
+            /** Format: date-time */
+            start: string;
+            /**
+             * Format: uint32
+             * @description Tasks in all.
+             */
+            total: number;
+        };
+        /** @description One attempt of a task. */
+        TimelineItem: {
+            /** Format: uint32 */
+            attempt: number;
+            /** Format: date-time */
+            created_at: string;
+            /** @description The run's end waited for it. */
+            critical: boolean;
+            /** Format: date-time */
+            ended_at: string | null;
+            /** Format: uint32 */
+            map_index: number | null;
+            name: string;
+            path: string;
+            /** Format: date-time */
+            queued_at: string | null;
+            /** Format: date-time */
+            ready_at: string | null;
+            /** Format: date-time */
+            started_at: string | null;
+            state: components["schemas"]["TaskState"];
+            task: string;
+            waited: components["schemas"]["Waited"][];
+        };
+        /** @description A token, without its text. */
+        Token: {
+            /** Format: date-time */
+            created_at: string;
+            /** Format: date-time */
+            expires_at: string | null;
+            id: string;
+            name: string;
+            /** @description All when absent. */
+            namespace: string | null;
+            role: components["schemas"]["Role"];
+            user: string | null;
+        };
         TokenBody: {
             /** Format: date-time */
             expires_at?: string | null;
             name: string;
             namespace?: string | null;
             role: components["schemas"]["Role"];
+        };
+        /** @description One piece of a list. */
+        TokenList: {
+            items: components["schemas"]["Token"][];
+            /** @description Give it as `cursor` to get what follows; null at the end. */
+            next: string | null;
+            /**
+             * Format: uint64
+             * @description How many there are in all, where that is cheap to say.
+             */
+            total?: number | null;
         };
         /** @description What starts runs. */
         Trigger: {
@@ -2224,12 +3290,55 @@ export interface components {
              */
             total?: number | null;
         };
+        /** @description When a trigger acts next. */
+        Upcoming: {
+            /** Format: date-time */
+            at: string;
+            /** @description In short, such as `0 2 * * *`. */
+            text: string;
+            trigger: string;
+            workflow: string;
+        };
+        /** @description A person. */
+        User: {
+            /** Format: date-time */
+            created_at: string;
+            disabled: boolean;
+            name: string;
+            /** @description By namespace; `*` for all. */
+            roles: {
+                [key: string]: components["schemas"]["Role"];
+            };
+        };
         UserBody: {
             name: string;
             password: string;
             roles: {
                 [key: string]: components["schemas"]["Role"];
             };
+        };
+        /** @description One piece of a list. */
+        UserList: {
+            items: components["schemas"]["User"][];
+            /** @description Give it as `cursor` to get what follows; null at the end. */
+            next: string | null;
+            /**
+             * Format: uint64
+             * @description How many there are in all, where that is cheap to say.
+             */
+            total?: number | null;
+        };
+        /** @description A value by name. */
+        Variable: {
+            description: string | null;
+            /** @description Where a secret is kept, if it is kept elsewhere. */
+            from: components["schemas"]["Reference"] | null;
+            key: string;
+            secret: boolean;
+            /** Format: date-time */
+            updated_at: string;
+            /** @description Null where it is secret. */
+            value: unknown;
         };
         VariableBody: {
             description?: string | null;
@@ -2239,6 +3348,17 @@ export interface components {
             secret: boolean;
             /** @description Absent keeps a secret's value. */
             value?: unknown;
+        };
+        /** @description One piece of a list. */
+        VariableList: {
+            items: components["schemas"]["Variable"][];
+            /** @description Give it as `cursor` to get what follows; null at the end. */
+            next: string | null;
+            /**
+             * Format: uint64
+             * @description How many there are in all, where that is cheap to say.
+             */
+            total?: number | null;
         };
         /** @description A version in a list. */
         Version: {
@@ -2281,6 +3401,22 @@ export interface components {
              * @description How many there are in all, where that is cheap to say.
              */
             total?: number | null;
+        };
+        Waited: {
+            /** Format: date-time */
+            from: string;
+            /** @description `upstream`, `limit`, `worker`, `retry`, `reschedule` or `approval`. */
+            kind: string;
+            /** Format: date-time */
+            to: string | null;
+        };
+        /** @description Why a task waits, or ended as it did. */
+        Why: {
+            cause: components["schemas"]["Cause"];
+            reasons: components["schemas"]["Reason"][];
+            state: components["schemas"]["TaskState"];
+            /** @description In one sentence. */
+            summary: string;
         };
         /** @description A workflow. */
         Workflow: {
@@ -2827,7 +3963,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": unknown;
+                    "application/json": components["schemas"]["AuditEntryList"];
                 };
             };
             /** @description The request cannot be understood */
@@ -2899,7 +4035,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": unknown;
+                    "application/json": components["schemas"]["BackfillList"];
                 };
             };
             /** @description The request cannot be understood */
@@ -2976,7 +4112,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": unknown;
+                    "application/json": components["schemas"]["BackfillPreview"];
                 };
             };
             /** @description Made */
@@ -2985,7 +4121,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": unknown;
+                    "application/json": components["schemas"]["Backfill"];
                 };
             };
             /** @description The request cannot be understood */
@@ -3079,7 +4215,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": unknown;
+                    "application/json": components["schemas"]["Backfill"];
                 };
             };
             /** @description The request cannot be understood */
@@ -3160,7 +4296,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": unknown;
+                    "application/json": components["schemas"]["Backfill"];
                 };
             };
             /** @description The request cannot be understood */
@@ -3268,7 +4404,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": unknown;
+                    "application/json": components["schemas"]["Backfill"];
                 };
             };
             /** @description The request cannot be understood */
@@ -3376,7 +4512,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": unknown;
+                    "application/json": components["schemas"]["Backfill"];
                 };
             };
             /** @description The request cannot be understood */
@@ -3484,7 +4620,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": unknown;
+                    "application/json": components["schemas"]["Backfill"];
                 };
             };
             /** @description The request cannot be understood */
@@ -3591,7 +4727,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": unknown;
+                    "application/json": components["schemas"]["BackfillSlotList"];
                 };
             };
             /** @description The request cannot be understood */
@@ -3650,6 +4786,103 @@ export interface operations {
             };
         };
     };
+    post_backup: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same key with the same request gets the same answer for a day, and is done once. */
+                "Idempotency-Key"?: string;
+                /** @description Any value. Needed with a session's cookie, not with a token. */
+                "X-Kobza-Csrf"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description An SQLite database */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/vnd.sqlite3": unknown;
+                };
+            };
+            /** @description The request cannot be understood */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description No credentials, or wrong ones */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The role does not suffice */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The state does not allow it */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The body is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The input was understood and is wrong */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Too many tries */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The store does not answer */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
     get_compare: {
         parameters: {
             query: {
@@ -3667,7 +4900,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": unknown;
+                    "application/json": components["schemas"]["Comparison"];
                 };
             };
             /** @description The request cannot be understood */
@@ -3738,7 +4971,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": unknown;
+                    "application/json": components["schemas"]["ConnectionList"];
                 };
             };
             /** @description The request cannot be understood */
@@ -3817,7 +5050,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": unknown;
+                    "application/json": components["schemas"]["Connection"];
                 };
             };
             /** @description The request cannot be understood */
@@ -4039,7 +5272,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": unknown;
+                    "application/json": components["schemas"]["EventList"];
                 };
             };
             /** @description The request cannot be understood */
@@ -4062,6 +5295,108 @@ export interface operations {
             };
             /** @description The role does not suffice */
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Too many tries */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The store does not answer */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    post_events: {
+        parameters: {
+            query?: {
+                /** @description `default` when absent. */
+                namespace?: string;
+            };
+            header?: {
+                /** @description The same key with the same request gets the same answer for a day, and is done once. */
+                "Idempotency-Key"?: string;
+                /** @description Any value. Needed with a session's cookie, not with a token. */
+                "X-Kobza-Csrf"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Sent"];
+            };
+        };
+        responses: {
+            /** @description Done */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description The request cannot be understood */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description No credentials, or wrong ones */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The role does not suffice */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The state does not allow it */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The body is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The input was understood and is wrong */
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -4115,7 +5450,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "text/event-stream": unknown[];
+                    "text/event-stream": components["schemas"]["Event"][];
                 };
             };
             /** @description The request cannot be understood */
@@ -4180,7 +5515,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": unknown;
+                    "application/json": components["schemas"]["Health"];
                 };
             };
             /** @description The request cannot be understood */
@@ -4227,7 +5562,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": unknown;
+                    "application/json": components["schemas"]["LimitList"];
                 };
             };
             /** @description The request cannot be understood */
@@ -4303,7 +5638,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": unknown;
+                    "application/json": components["schemas"]["Limit"];
                 };
             };
             /** @description The request cannot be understood */
@@ -4512,7 +5847,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": unknown;
+                    "application/json": components["schemas"]["LimitUserList"];
                 };
             };
             /** @description The request cannot be understood */
@@ -4588,7 +5923,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": unknown;
+                    "application/json": components["schemas"]["LimitUserList"];
                 };
             };
             /** @description The request cannot be understood */
@@ -4665,7 +6000,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": unknown;
+                    "application/json": components["schemas"]["Me"];
                 };
             };
             /** @description The request cannot be understood */
@@ -4730,7 +6065,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": unknown;
+                    "application/json": components["schemas"]["NamespaceList"];
                 };
             };
             /** @description The request cannot be understood */
@@ -4799,7 +6134,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": unknown;
+                    "application/json": components["schemas"]["NotificationList"];
                 };
             };
             /** @description The request cannot be understood */
@@ -5482,7 +6817,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": unknown;
+                    "application/json": components["schemas"]["Graph"];
                 };
             };
             /** @description The request cannot be understood */
@@ -5975,7 +7310,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": unknown;
+                    "application/json": components["schemas"]["Timeline"];
                 };
             };
             /** @description The request cannot be understood */
@@ -6134,7 +7469,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": unknown;
+                    "application/json": components["schemas"]["RunsDone"];
                 };
             };
             /** @description The request cannot be understood */
@@ -6230,7 +7565,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": unknown;
+                    "application/json": components["schemas"]["SearchHitList"];
                 };
             };
             /** @description The request cannot be understood */
@@ -6446,7 +7781,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": unknown;
+                    "application/json": components["schemas"]["Summary"];
                 };
             };
             /** @description The request cannot be understood */
@@ -6513,7 +7848,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": unknown;
+                    "application/json": components["schemas"]["TaskDetail"];
                 };
             };
             /** @description The request cannot be understood */
@@ -6934,7 +8269,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": unknown;
+                    "application/json": components["schemas"]["AttemptList"];
                 };
             };
             /** @description The request cannot be understood */
@@ -7014,7 +8349,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": unknown;
+                    "application/json": components["schemas"]["LogPage"];
                 };
             };
             /** @description The request cannot be understood */
@@ -7175,7 +8510,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": unknown;
+                    "application/json": components["schemas"]["LogMatches"];
                 };
             };
             /** @description The request cannot be understood */
@@ -7334,7 +8669,9 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": unknown;
+                    "application/json": {
+                        [key: string]: unknown;
+                    };
                 };
             };
             /** @description The request cannot be understood */
@@ -7486,7 +8823,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": unknown;
+                    "application/json": components["schemas"]["Why"];
                 };
             };
             /** @description The request cannot be understood */
@@ -7569,7 +8906,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": unknown;
+                    "application/json": components["schemas"]["TasksDone"];
                 };
             };
             /** @description The request cannot be understood */
@@ -7665,7 +9002,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": unknown;
+                    "application/json": components["schemas"]["TokenList"];
                 };
             };
             /** @description The request cannot be understood */
@@ -7739,7 +9076,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": unknown;
+                    "application/json": components["schemas"]["NewToken"];
                 };
             };
             /** @description The request cannot be understood */
@@ -8392,7 +9729,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": unknown;
+                    "application/json": components["schemas"]["SlotList"];
                 };
             };
             /** @description The request cannot be understood */
@@ -8470,7 +9807,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": unknown;
+                    "application/json": components["schemas"]["UserList"];
                 };
             };
             /** @description The request cannot be understood */
@@ -8544,7 +9881,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": unknown;
+                    "application/json": components["schemas"]["User"];
                 };
             };
             /** @description The request cannot be understood */
@@ -8748,7 +10085,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": unknown;
+                    "application/json": components["schemas"]["VariableList"];
                 };
             };
             /** @description The request cannot be understood */
@@ -8827,7 +10164,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": unknown;
+                    "application/json": components["schemas"]["Variable"];
                 };
             };
             /** @description The request cannot be understood */
@@ -8959,6 +10296,100 @@ export interface operations {
             };
             /** @description The role does not suffice */
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description There is no such thing */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The state does not allow it */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The body is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The input was understood and is wrong */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Too many tries */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The store does not answer */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    post_webhooks_path: {
+        parameters: {
+            query?: {
+                /** @description `default` when absent. */
+                namespace?: string;
+            };
+            header?: never;
+            path: {
+                path: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "*/*": unknown;
+                "application/json": unknown;
+                "application/x-www-form-urlencoded": unknown;
+            };
+        };
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Delivered"];
+                };
+            };
+            /** @description The request cannot be understood */
+            400: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -9538,7 +10969,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": unknown;
+                    "application/json": components["schemas"]["Calendar"];
                 };
             };
             /** @description The request cannot be understood */
@@ -9703,7 +11134,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": unknown;
+                    "application/json": components["schemas"]["Durations"];
                 };
             };
             /** @description The request cannot be understood */
@@ -9783,7 +11214,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": unknown;
+                    "application/json": components["schemas"]["Graph"];
                 };
             };
             /** @description The request cannot be understood */
@@ -9865,7 +11296,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": unknown;
+                    "application/json": components["schemas"]["Grid"];
                 };
             };
             /** @description The request cannot be understood */
@@ -10213,7 +11644,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": unknown;
+                    "application/json": components["schemas"]["Health"];
                 };
             };
             /** @description The request cannot be understood */

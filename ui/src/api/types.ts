@@ -21,93 +21,28 @@ export type RunWorkers = Schema["RunWorkers"];
 export type RunWorker = Schema["RunWorker"];
 export type RunResource = Schema["RunResource"];
 
-export interface TaskBrief {
-  id: string;
-  run: string;
-  workflow: string;
-  name: string;
-  path: string;
-  map_index: number | null;
-  state: string;
-  attempt: number;
-}
+export type TaskBrief = Schema["TaskBrief"];
 
 export type Task = Schema["Task"];
 
-export interface Neighbour {
-  path: string;
-  name: string;
-  state: string;
-  counts: Counts;
-  task: string | null;
-}
+export type Neighbour = Schema["Neighbour"];
 
-export interface TaskDetail extends Task {
-  attempts: number;
-  retry_limit: number | null;
-  timeout_ms: number | null;
-  outputs: { key: string; value: unknown; truncated: boolean }[];
-  spec: unknown;
-  upstream: Neighbour[];
-  downstream: Neighbour[];
-  limits: { name: string; units: number }[];
-  produces: string[];
-  approval: { prompt: string; fields: JsonSchema | null } | null;
-}
+/** What is asked is a JSON Schema. */
+export type TaskDetail = Omit<Schema["TaskDetail"], "approval"> & {
+  approval: (Omit<Schema["Approval"], "fields"> & { fields: JsonSchema | null }) | null;
+};
 
 export type RenderedTask = Schema["RenderedTask"];
 
-export interface Attempt {
-  attempt: number;
-  launch: number;
-  state: string;
-  cause: string | null;
-  message: string | null;
-  exit_code: number | null;
-  created_at: Instant;
-  started_at: Instant | null;
-  ended_at: Instant | null;
-  worker: string | null;
-  log: { lines: number; bytes: number } | null;
-}
+export type Attempt = Schema["Attempt"];
 
-export interface Why {
-  state: string;
-  summary: string;
-  reasons: {
-    kind: string;
-    met: boolean;
-    text: string;
-    hint: string | null;
-    since: Instant | null;
-    until: Instant | null;
-    link: { kind: string; id: string } | null;
-  }[];
-}
+export type Why = Schema["Why"];
 
-export interface LogLine {
-  n: number;
-  at: Instant | null;
-  level: string | null;
-  stream: string;
-  text: string;
-  cut?: boolean;
-}
+export type LogLine = Schema["LogLine"];
 
-export interface LogPage {
-  lines: LogLine[];
-  total: number;
-  bytes: number;
-  complete: boolean;
-  first_error: number | null;
-}
+export type LogPage = Schema["LogPage"];
 
-export interface LogMatches {
-  count: number;
-  complete: boolean;
-  lines: number[];
-  next: string | null;
-}
+export type LogMatches = Schema["LogMatches"];
 
 export type Artifact = Schema["Artifact"];
 
@@ -160,91 +95,30 @@ export type Version = Schema["Version"];
 
 export type VersionDetail = Schema["VersionDetail"];
 
-export interface GridRow {
-  path: string;
-  name: string;
-  depth: number;
-  group: boolean;
-  mapped: boolean;
-  kind: string;
-}
+export type GridRow = Schema["GridRow"];
 
 /** [state word's index, task number or -1, attempt, duration in ms or -1, tasks, failed tasks] */
 export type GridCell = [number, number, number, number, number, number];
 
-export interface Grid {
-  rows: GridRow[];
-  runs: RunBar[];
-  cells: (GridCell | null)[][];
-  states: string[];
-  next: string | null;
-}
+export type Grid = Omit<Schema["Grid"], "cells"> & { cells: (GridCell | null)[][] };
 
-export interface GraphNode {
-  id: string;
-  name: string;
-  kind: string;
-  parent: string | null;
-  group: boolean;
-  mapped: boolean;
+/** Graphs of assets are drawn too, with states of their own. */
+export type GraphNode = Omit<Schema["GraphNode"], "state" | "counts"> & {
   state: string | null;
   counts: Counts;
-  total: number;
-  task: string | null;
-  attempt: number;
-  started_at: Instant | null;
-  ended_at: Instant | null;
-  message: string | null;
-  gate: string | null;
-  condition: string | null;
-}
+};
 
-export interface GraphEdge {
-  from: string;
-  to: string;
-  class: string;
-}
+export type GraphEdge = Schema["GraphEdge"];
 
-export interface Graph {
-  nodes: GraphNode[];
-  edges: GraphEdge[];
-  seq?: number;
-}
+export type Graph = Omit<Schema["Graph"], "nodes"> & { nodes: GraphNode[] };
 
-export interface TimelineItem {
-  task: string;
-  name: string;
-  map_index: number | null;
-  path: string;
-  attempt: number;
-  state: string;
-  created_at: Instant;
-  ready_at: Instant | null;
-  queued_at: Instant | null;
-  started_at: Instant | null;
-  ended_at: Instant | null;
-  waited: { kind: string; from: Instant; to: Instant | null; detail: string | null }[];
-  critical: boolean;
-}
+export type TimelineItem = Schema["TimelineItem"];
 
-export interface Timeline extends Page<TimelineItem> {
-  start: Instant;
-  end: Instant | null;
-}
+export type Timeline = Schema["Timeline"];
 
-export interface Bulk {
-  count: number;
-  items: (TaskBrief & { becomes: string })[];
-  truncated: boolean;
-  refused: { id: string; message: string }[];
-  runs: { id: string; workflow: string; state: string; becomes: string }[];
-}
+export type Bulk = Schema["TasksDone"];
 
-export interface RunsBulk {
-  count: number;
-  items: { id: string; workflow: string; state: string; ok: boolean; message: string | null }[];
-  truncated: boolean;
-}
+export type RunsBulk = Schema["RunsDone"];
 
 export type Asset = Schema["Asset"];
 
@@ -264,169 +138,35 @@ export type Trigger = Schema["Trigger"];
 
 export type Decision = Schema["Decision"];
 
-export interface Backfill {
-  id: string;
-  namespace: string;
-  workflow: string;
-  state: string;
-  from: Instant | null;
-  to: Instant | null;
-  partitions: number | null;
-  order: string;
-  parallelism: number;
-  only: string;
-  params: Record<string, unknown> | null;
-  total: number;
-  counts: Counts;
-  created_at: Instant;
-  created_by: string | null;
-  ended_at: Instant | null;
-  message: string | null;
-}
+export type Backfill = Schema["Backfill"];
 
-export interface BackfillSlot {
-  slot: Instant | null;
-  interval_start: Instant | null;
-  interval_end: Instant | null;
-  partition: string | null;
-  run: string | null;
-  state: string;
-}
+export type BackfillSlot = Schema["BackfillSlot"];
 
-export interface BackfillPreview {
-  count: number;
-  items: {
-    interval_start: Instant | null;
-    interval_end: Instant | null;
-    partition: string | null;
-    existing: { run: string; state: string } | null;
-    action: string;
-  }[];
-  truncated: boolean;
-  counts: Counts;
-  warnings: string[];
-}
+export type BackfillPreview = Schema["BackfillPreview"];
 
-export interface Limit {
-  name: string;
-  capacity: number;
-  used: number;
-  waiting: number;
-  strict: boolean;
-  description: string | null;
-}
+export type Limit = Schema["Limit"];
 
-export interface LimitUser extends TaskBrief {
-  units: number;
-  since: Instant | null;
-  priority: number;
-  position: number | null;
-}
+export type LimitUser = Schema["LimitUser"];
 
-export interface Connection {
-  name: string;
-  kind: string;
-  description: string | null;
-  fields: Record<string, unknown>;
-  secrets: string[];
-  updated_at: Instant | null;
-}
+export type Connection = Schema["Connection"];
 
-export interface Variable {
-  key: string;
-  value: unknown;
-  secret: boolean;
-  description: string | null;
-  updated_at: Instant | null;
-}
+export type Variable = Schema["Variable"];
 
-export interface KobzaEvent {
-  seq: number;
-  at: Instant;
-  kind: string;
-  run: string | null;
-  task: string | null;
-  task_name: string | null;
-  map_index: number | null;
-  workflow: string | null;
-  state: string | null;
-  cause: string | null;
-  attempt: number | null;
-  by: string | null;
-  text: string;
-  detail: unknown;
-}
+export type KobzaEvent = Schema["Event"];
 
-export interface AuditEntry {
-  seq: number;
-  at: Instant;
-  principal: string;
-  action: string;
-  target: string;
-  result: string;
-  detail: unknown;
-}
+export type AuditEntry = Schema["AuditEntry"];
 
-export interface User {
-  name: string;
-  roles: Record<string, string>;
-  created_at: Instant;
-  disabled: boolean;
-}
+export type User = Schema["User"];
 
-export interface Token {
-  id: string;
-  name: string;
-  user: string | null;
-  role: string;
-  namespace: string | null;
-  created_at: Instant;
-  expires_at: Instant | null;
-  last_used_at: Instant | null;
-}
+export type Token = Schema["Token"];
 
-export interface Loop {
-  name: string;
-  status: string;
-  last_at: Instant | null;
-  lag_ms: number | null;
-  detail: string | null;
-}
+export type Loop = Schema["LoopHealth"];
 
-export interface Health {
-  status: string;
-  version: string;
-  now: Instant;
-  started_at: Instant;
-  store: { kind: string; detail: string };
-  loops: Loop[];
-  last_event: number;
-  workflow_errors: number;
-}
+/** Who may look at pages is told all of it. */
+export type Health = Required<Schema["Health"]>;
 
-export interface Me {
-  name: string;
-  local: boolean;
-  role: string;
-  namespaces: string[];
-}
+export type Me = Schema["Me"];
 
-export interface Summary {
-  runs: Counts;
-  tasks: Counts;
-  running: Run[];
-  failed: Run[];
-  waiting: TaskBrief[];
-  late: { workflow: string; trigger: string; due_at: Instant; late_ms: number; reason: string }[];
-  upcoming: { workflow: string; trigger: string; at: Instant; text: string }[];
-  history: { at: Instant; succeeded: number; failed: number; cancelled: number }[];
-  workflow_errors: { name: string; message: string; line: number | null }[];
-}
+export type Summary = Schema["Summary"];
 
-export interface SearchHit {
-  kind: string;
-  id: string;
-  title: string;
-  detail: string | null;
-  state: string | null;
-}
+export type SearchHit = Schema["SearchHit"];

@@ -322,8 +322,7 @@ export function TimelineCanvas(props: TimelineProps) {
             </div>
             {hovered.waited.map((wait) => (
               <div key={`${wait.kind}${wait.from}`} className="quiet cut">
-                waited {formatDuration(spanMs(wait.from, wait.to, whole.to))} for{" "}
-                {wait.detail ?? wait.kind}
+                waited {formatDuration(spanMs(wait.from, wait.to, whole.to))} for {wait.kind}
               </div>
             ))}
           </div>

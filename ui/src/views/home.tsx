@@ -204,9 +204,7 @@ function HomeBody({ data, health }: { data: Summary; health: Health | undefined 
                 title={loop.status}
               />
               <span>{loop.name}</span>
-              <span className="quiet">
-                {loop.lag_ms === null ? loop.status : formatDuration(loop.lag_ms)}
-              </span>
+              <span className="quiet">{loop.status}</span>
             </span>
           ))}
           <span className="quiet grow end">

@@ -81,3 +81,26 @@ fn the_description_holds_together() {
         }
     }
 }
+
+/// Whether a schema says nothing.
+fn says_nothing(schema: &Value) -> bool {
+    schema == &Value::Bool(true) || schema.as_object().is_some_and(serde_json::Map::is_empty)
+}
+
+#[test]
+fn every_answer_says_what_it_holds() {
+    let document = kobza_api::openapi_document();
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            for (status, answer) in operation["responses"].as_object().unwrap() {
+                let schema = &answer["content"]["application/json"]["schema"];
+                // The description describes everything but itself.
+                if path.ends_with("/openapi.json") || !status.starts_with('2') || schema.is_null() {
+                    continue;
+                }
+                let items = schema.get("items").is_some_and(says_nothing);
+                assert!(!says_nothing(schema) && !items, "{method} {path} {status}");
+            }
+        }
+    }
+}

@@ -58,6 +58,7 @@ impl World {
             vault: Arc::new(Vault::open(folder.path()).unwrap()),
             triggers: None,
             loopback: true,
+            backup: None,
         });
         // Stands for another system's wire API.
         let other = axum::Router::new()

@@ -14,6 +14,8 @@ mod values;
 mod workflows;
 
 use std::io::Read as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 
 use serde_json::Value;
 
@@ -155,6 +157,31 @@ impl Client {
 
     fn send_here(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
         self.send(method, path, &[("namespace", &self.namespace)], body)
+    }
+
+    /// Writes an answer's bytes into a new file, whole or not at all; how many there were.
+    pub(crate) fn download(&self, method: &str, path: &str, file: &Path) -> Result<u64, Failure> {
+        if file.exists() {
+            return Err(Failure::new(format!("{} exists already", file.display())));
+        }
+        let response = self.request(method, path, &[], None)?;
+        let expected = response.headers().get("content-length").and_then(|v| v.to_str().ok());
+        let expected: Option<u64> = expected.and_then(|v| v.parse().ok());
+        let mut target =
+            std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;
+        let copied = std::io::copy(&mut response.into_body().into_reader(), &mut target)
+            .and_then(|bytes| target.sync_all().map(|()| bytes));
+        match copied {
+            Ok(bytes) if expected.is_none_or(|expected| expected == bytes) => Ok(bytes),
+            other => {
+                // Half a copy must not be taken for a whole one.
+                std::fs::remove_file(file)?;
+                Err(match other {
+                    Ok(_) => Failure::new("the answer ended too early"),
+                    Err(error) => error.into(),
+                })
+            }
+        }
     }
 
     /// Items of a list, up to `limit` of them.

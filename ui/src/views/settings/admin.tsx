@@ -2,7 +2,6 @@ import { useState } from "react";
 import { enc, request } from "../../api/client";
 import { useAction, useApi, useList } from "../../api/hooks";
 import type { AuditEntry, Health, Me, Token, User } from "../../api/types";
-import { formatDuration } from "../../model/duration";
 import { useAddress } from "../../parts/address";
 import { Await, CopyButton, Dialog, Empty, Problem, SearchField } from "../../parts/basics";
 import { State } from "../../parts/mark";
@@ -67,9 +66,6 @@ function HealthTab() {
                     word={loop.name}
                   />
                   <span className="quiet cut grow">{loop.detail}</span>
-                  <span className="nowrap">
-                    {loop.lag_ms === null ? "" : formatDuration(loop.lag_ms)}
-                  </span>
                   <Ago at={loop.last_at} />
                 </div>
               ))}
@@ -279,13 +275,6 @@ function TokensTab() {
       head: "Role",
       width: "minmax(80px, 1fr)",
       cell: (t) => `${t.role}${t.namespace ? ` of ${t.namespace}` : ""}`,
-    },
-    {
-      key: "used",
-      head: "Last used",
-      wide: true,
-      width: "90px",
-      cell: (t) => <Ago at={t.last_used_at} />,
     },
     {
       key: "expires",
