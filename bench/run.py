@@ -5,7 +5,7 @@
 ROWS chooses by words: workloads (chain, fan200, fan1000, light, heavy, three, trigger, throughput,
 runs100, memory, start, install), systems (kobza-yaml, kobza-python, ..., airflow, prefect, dagster, luigi),
 and rows of Kobza alone (core, size, processes, latency, starts, idle, cron, followers, logs, million,
-luigi-calls, argo, machine). Workloads and systems together mean these workloads on these systems; all when
+postgres, luigi-calls, argo, machine). Workloads and systems together mean these workloads on these systems; all when
 absent. Each workload's physical floor is measured in the same run. Peers live in virtual environments of
 their own, made once. Results also go to target/bench.json. Standard library only; nothing is asserted
 about speed.
@@ -43,6 +43,7 @@ ALONE = {
     "followers": (scale.follow, False),
     "logs": (scale.logs, False),
     "million": (scale.million, True),
+    "postgres": (scale.postgres, False),
     "luigi-calls": (luigi_calls.calls, False),
     "argo": (argo.workflows, False),
 }

@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import tempfile
 import time
+from pathlib import Path
 
 from ours.core import NAME, bench_binary
 from ours.server import Server
@@ -149,3 +150,18 @@ def filled(report: Report, kobza: str, folder: str) -> None:
         shown = path.replace(run, "ID").replace(task, "ID").split("&cursor")[0]
         report.note(f"1,000,000 runs: {shown}" + (" (next)" if "cursor" in path else ""), NAME, "ms", times)
     server.stop()
+
+
+def postgres(report: Report, kobza: str, quick: bool) -> None:
+    """Whole lives of tasks on a throwaway PostgreSQL, by the core's own bench."""
+    cluster = Path(__file__).resolve().parents[2] / ".ci" / "postgres"
+    started = subprocess.run([cluster], stdout=subprocess.PIPE, text=True, check=True)
+    url = started.stdout.strip()
+    folder = url.split("@")[1].removesuffix("/postgres").replace("%2F", "/")
+    environment = {**os.environ, "KOBZA_BENCH_POSTGRES": url}
+    try:
+        output = subprocess.run([bench_binary(kobza), "postgres"], check=True, env=environment,
+                                stdout=subprocess.PIPE, text=True).stdout
+        report.lines(NAME, output)
+    finally:
+        subprocess.run([cluster, "stop", folder], check=False)

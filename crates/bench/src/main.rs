@@ -6,6 +6,7 @@
 
 mod link;
 mod luigi;
+mod postgres;
 mod starts;
 
 use std::collections::BTreeMap;
@@ -77,6 +78,26 @@ fn mapped(count: u32) -> Workflow {
         fail_fast: false,
     });
     workflow(&format!("map{count}"), vec![map])
+}
+
+/// The same with tasks that an executor has to carry out.
+fn launched(mut workflow: Workflow) -> Workflow {
+    workflow.name += "-launched";
+    if let Some(template) = workflow.templates.first_mut()
+        && let TemplateBody::Leaf(leaf) = &mut template.body
+    {
+        leaf.kind = "shell".to_owned();
+    }
+    workflow
+}
+
+/// How many runs ended in a commit.
+fn ends(committed: &kobza_runtime::Committed) -> u32 {
+    let ended = committed
+        .events
+        .iter()
+        .filter(|e| matches!(e.kind, EventKind::Run { state, .. } if state.is_finished()));
+    u32::try_from(ended.count()).unwrap_or(u32::MAX)
 }
 
 struct Server {
@@ -257,6 +278,9 @@ fn main() -> anyhow::Result<()> {
             figure(&format!("{workload}, memory"), "MiB", &[resident_mib() - before]);
             server.stop()?;
         }
+    }
+    if wanted("postgres") {
+        postgres::run(chosen.iter().any(|c| c == "postgres"))?;
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use kobza_api::{ApiParts, ApiState, Catalog as _, Role, router};
 use kobza_dialect_airflow::schedule::{CustomTimetables, DagTimetables};
 use kobza_dialect_airflow::slots::DagStarter;
 use kobza_runtime::{Submission, wall_now};
-use kobza_store::{PostgresOptions, PostgresStore, Write, kinds};
+use kobza_store::{PostgresOptions, PostgresStore, SqliteOptions, SqliteStore, Write, kinds};
 use kobza_triggers::service::Starter;
 
 use crate::airflow_setup::Airflow;
@@ -19,6 +19,9 @@ use crate::config::Settings;
 use crate::failure::Failure;
 use crate::standby::{self, Front, Owner};
 use crate::watch::Folder;
+
+/// Threads that may wait for a disk or a database.
+const MAX_BLOCKING: usize = 64;
 
 pub(crate) fn server(args: ServerArgs) -> Result<(), Failure> {
     let started = Instant::now();
@@ -38,8 +41,12 @@ pub(crate) fn server(args: ServerArgs) -> Result<(), Failure> {
     let workflows = settings.path("workflows").map(std::fs::canonicalize).transpose();
     let workflows = workflows.map_err(|e| Failure::new(format!("workflows: {e}")))?;
     start_log(&settings)?;
-    let tokio =
-        tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(2).build()?;
+    let tokio = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .worker_threads(2)
+        // Many callers at once wait for few threads, rather than each having one of its own.
+        .max_blocking_threads(MAX_BLOCKING)
+        .build()?;
     let listener = tokio.block_on(tokio::net::TcpListener::bind(listen)).map_err(|e| {
         Failure::hint(
             format!("cannot listen on {listen}: {e}"),
@@ -133,10 +140,9 @@ pub(crate) fn server(args: ServerArgs) -> Result<(), Failure> {
             Folder::load(&folder, host.handle.clone(), host.store.clone(), seal)
         })
         .transpose()?;
-    if let Some(keep) = settings.duration("keep") {
-        let (handle, views, logs) = (host.handle.clone(), host.store.clone(), host.logs.clone());
-        crate::upkeep::retain(handle, views, logs, data.to_path_buf(), keep)?;
-    }
+    let keep = settings.duration("keep");
+    let (handle, views, logs) = (host.handle.clone(), host.store.clone(), host.logs.clone());
+    crate::upkeep::retain(handle, views, logs, data.to_path_buf(), keep)?;
     let argo = crate::argo::state(&host, data);
     argo.start_upkeep()?;
     argo.start_metrics()?;
@@ -204,6 +210,7 @@ pub(crate) fn server(args: ServerArgs) -> Result<(), Failure> {
         vault: host.vault.clone(),
         triggers: Some(triggers.clone()),
         loopback,
+        backup: backup_of(&settings),
     });
     let airflow = crate::airflow_rest::router(&host, &state, &triggers);
     let access = if accounts {
@@ -313,6 +320,25 @@ fn open_store(settings: &Settings) -> Result<(Arc<dyn Database>, bool), Failure>
     }
 }
 
+/// Copies of an embedded store, made beside it and given away as files without a name.
+fn backup_of(settings: &Settings) -> Option<Arc<kobza_api::MakeBackup>> {
+    let folder = match settings.text("store") {
+        None => settings.data().to_owned(),
+        Some(url) => std::path::PathBuf::from(url.strip_prefix("sqlite:")?),
+    };
+    Some(Arc::new(move || {
+        let copy = folder.join(format!("backup-{}.tmp", uuid::Uuid::new_v4().simple()));
+        let store = SqliteStore::open_read_only(&folder, SqliteOptions::default())
+            .map_err(|e| e.to_string())?;
+        let made = store.backup(&copy).map_err(|e| e.to_string()).and_then(|bytes| {
+            std::fs::File::open(&copy).map(|file| (file, bytes)).map_err(|e| e.to_string())
+        });
+        // What is open stays until it is closed.
+        let _not_there = std::fs::remove_file(&copy);
+        made
+    }))
+}
+
 /// The API over the store alone: without a loop every command is refused.
 fn shown(store: &Arc<dyn Database>, settings: &Settings) -> Result<axum::Router, Failure> {
     let data = settings.data();
@@ -332,6 +358,7 @@ fn shown(store: &Arc<dyn Database>, settings: &Settings) -> Result<axum::Router,
         vault: Arc::new(vault),
         triggers: None,
         loopback: settings.listen().ip().is_loopback(),
+        backup: None,
     })))
 }
 

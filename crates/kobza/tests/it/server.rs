@@ -131,8 +131,14 @@ fn backup_while_it_works_and_restore() {
     let (_, run) = server.post("/api/v1/workflows/w/runs", "application/json", "{}");
     let id = run["id"].as_str().unwrap().to_owned();
     server.wait_run(&id);
-    let backup = folder.kobza(&["backup", "copy.db", "--data", "data"]);
-    assert!(backup.status.success(), "{}", text(&backup.stderr));
+    // Through the server, from wherever it can be reached; and beside it.
+    for args in
+        [["backup", "copy.db", "--server", &server.url], ["backup", "own.db", "--data", "data"]]
+    {
+        let backup = folder.kobza(&args);
+        assert!(backup.status.success(), "{}", text(&backup.stderr));
+        assert!(!folder.kobza(&args).status.success(), "an older copy stays");
+    }
     let (_, later) = server.post("/api/v1/workflows/w/runs", "application/json", "{}");
     assert!(!folder.kobza(&["restore", "copy.db", "--data", "data", "--force"]).status.success());
     drop(server);
@@ -160,9 +166,25 @@ fn old_runs_are_deleted() {
     let (_, run) = server.post("/api/v1/workflows/w/runs", "application/json", "{}");
     let id = run["id"].as_str().unwrap().to_owned();
     server.wait_run(&id);
+    let cached = "name: c\ntasks: {a: {shell: 'echo x', cache: {key: k}}}\n";
+    server.post("/api/v1/workflows", "application/yaml", cached);
+    let (_, run) = server.post("/api/v1/workflows/c/runs", "application/json", "{}");
+    server.wait_run(run["id"].as_str().unwrap());
+    let first = || server.get("/api/v1/events?after=0&limit=1").1["items"][0]["seq"].as_u64();
+    assert_eq!(first(), Some(1));
     drop(server);
     let server = Server::start_with(&folder, &["--keep", "0s"]);
     crate::machine::until("the old run is deleted", || {
         server.get(&format!("/api/v1/runs/{id}")).0 == 404
+    });
+    crate::machine::until("the old events are deleted", || {
+        server.get("/api/v1/events?after=0&limit=1").1["items"][0]["seq"] != 1
+    });
+    let data = folder.path().join("data/kobza.db");
+    let count = "import sqlite3, sys; print(sqlite3.connect(sys.argv[1]).execute( \
+                 \"select count(*) from object where kind = 'cache'\").fetchone()[0])";
+    crate::machine::until("the cached result is deleted", || {
+        let asked = std::process::Command::new("python3").arg("-c").arg(count).arg(&data).output();
+        text(&asked.unwrap().stdout).trim() == "0"
     });
 }

@@ -3,6 +3,8 @@
 mod backup;
 mod commit;
 mod migrations;
+#[cfg(test)]
+mod plans;
 mod queries;
 mod rows;
 mod writer;
