@@ -4,7 +4,7 @@ CARGO ?= cargo
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 KOBZA := $(CARGO_TARGET_DIR)/release/kobza
 
-.PHONY: help demo demo-stop build ui test test-rust test-python test-ui test-luigi test-airflow test-argo lint bench bench-docs soak fuzz clean
+.PHONY: help demo demo-stop build ui test test-rust test-python test-ui test-luigi test-airflow test-argo test-soak lint bench bench-docs soak fuzz clean
 
 help:
 	@echo "make demo    build, start a server in the background, load 14 days of real data with it"
@@ -14,6 +14,8 @@ help:
 	@echo "make build   the release binary, at target/release/kobza"
 	@echo "make ui      the user interface, to be built into the binary"
 	@echo "make bench   measure beside the peers, and print a table (BENCH=quick|full ROWS=...)"
+	@echo "make soak    injure a running system for minutes or hours, and audit it"
+	@echo "make fuzz    feed each parser with what libFuzzer makes up"
 	@echo "make lint    rustfmt and clippy"
 
 ui: ui/dist/index.html
@@ -30,7 +32,7 @@ demo: build
 demo-stop:
 	@python3 examples/nightly-etl/demo.py stop
 
-test: test-rust test-python test-ui test-luigi test-airflow test-argo
+test: test-rust test-python test-ui test-luigi test-airflow test-argo test-soak
 	@echo "all tests passed"
 
 test-rust:
@@ -50,6 +52,18 @@ test-luigi:
 
 test-airflow:
 	bash tests/airflow
+
+# A short soak, on what the other tests have built and installed.
+test-soak:
+	SOAK_SECONDS=12 SOAK_PAUSE=0.5 SOAK_KINDS="python argo luigi" bash tests/soak
+
+# SOAK_SECONDS or SOAK_HOURS of injury for each store, SOAK_SEED=... to repeat: see soak/run.py.
+soak:
+	bash tests/soak
+
+# FUZZ_SECONDS for each parser (60), FUZZ_TARGETS="cron rrule": see tests/fuzz. Needs a nightly compiler.
+fuzz:
+	bash tests/fuzz
 
 lint:
 	$(CARGO) fmt --all --check

@@ -80,6 +80,13 @@ impl Service {
             }
             steps.extend(self.triggers.on_event(&namespace, &translated, now));
         }
+        tracing::debug!(
+            from = self.seen + 1,
+            until = seen,
+            events = events.len(),
+            steps = steps.len(),
+            "events of the log are looked at"
+        );
         let failed_to_read = self.retry_at.is_some() && self.behind;
         let mut complete = !failed_to_read;
         if !steps.is_empty() {

@@ -224,9 +224,9 @@ impl Service {
     /// Reads all rows.
     fn load(&mut self) -> Result<(), TriggerError> {
         let views = Arc::clone(&self.options.views);
-        let newest = self.options.runtime.next_event().borrow().saturating_sub(1);
         let place = views.get_object(kinds::SETTING, "", PLACE)?;
-        self.seen = place.and_then(|place| place.value["seen"].as_u64()).unwrap_or(newest);
+        // Without a place the log is read from its begin: each trigger knows what it has reacted to.
+        self.seen = place.and_then(|place| place.value["seen"].as_u64()).unwrap_or(0);
         self.saved = self.seen;
         for object in self.objects(kinds::TRIGGER, None, "")? {
             let row: Result<TriggerRow, _> = serde_json::from_value(object.value);

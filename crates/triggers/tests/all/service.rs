@@ -208,6 +208,31 @@ async fn runs_assets_and_events_start_runs() {
 }
 
 #[tokio::test]
+async fn what_ends_before_a_place_in_the_log_was_kept_is_not_missed() {
+    let world = World::new("2026-01-01T00:00:00Z");
+    world.put(workflow("first", "suspend", json!({"event": "go"}))).await;
+    world.put(workflow("after", "noop", json!({"run": "first"}))).await;
+    let event = TriggerEvent {
+        id: "e1".to_owned(),
+        sequence: 0,
+        at: at("2026-01-01T00:00:00Z"),
+        body: EventBody::Custom { name: "go".to_owned(), payload: json!({}) },
+    };
+    world.triggers.send_event("default", event).await.unwrap();
+    let run = world.until("the first run", |w| w.runs("first").pop()).await;
+    // As after a crash in its first seconds: the service is gone, the run ends all the same.
+    world.triggers.stop().await;
+    world.succeed(&run).await;
+    let deadline = Instant::now() + PATIENCE;
+    while !all_ended(&world.runs("first")) {
+        assert!(Instant::now() < deadline, "the first run does not end");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let world = world.restart().await;
+    world.until("the run after", |w| (w.runs("after").len() == 1).then_some(())).await;
+}
+
+#[tokio::test]
 async fn overlap_waits_for_the_real_end() {
     let world = World::new("2026-01-01T00:30:00Z");
     world.put(workflow("w", "suspend", json!({"cron": "0 * * * *", "overlap": "queue"}))).await;
