@@ -24,3 +24,13 @@ pub const SQL_PROGRAM: &str = "@sql";
 /// Program of a `LaunchSpec` that runs the `http` body (this binary's `exec http`): a JSON spec on
 /// its standard input.
 pub const HTTP_PROGRAM: &str = "@http";
+
+/// Takes bytes as a shim and a server take each other's, until they make no sense. For fuzzing.
+#[doc(hidden)]
+pub fn read_frames(bytes: &[u8]) {
+    let (mut to_shim, mut from_shim) = (wire::Frames::default(), wire::Frames::default());
+    to_shim.push(bytes);
+    from_shim.push(bytes);
+    while let Ok(Some(_message)) = to_shim.next::<wire::ToShim>() {}
+    while let Ok(Some(_message)) = from_shim.next::<wire::FromShim>() {}
+}

@@ -135,6 +135,12 @@ pub(super) fn pack_zip(source: &Path, target: &Path) -> Result<(), ArchiveError>
     Ok(())
 }
 
+/// Unpacks a file of whatever kind it is into an empty folder. A plain file is left as it is.
+#[doc(hidden)]
+pub fn unpack_any(archive: &Path, folder: &Path, limits: Limits) -> Result<(), ArchiveError> {
+    unpack(detect(archive)?, archive, folder, limits)
+}
+
 /// Unpacks into an empty folder.
 pub(super) fn unpack(
     packed: Packed,

@@ -24,7 +24,7 @@ use crate::launch::ExecSpec;
 use command::Keep;
 use view::View;
 
-pub use archive::{ArchiveError, LIMITS, Limits};
+pub use archive::{ArchiveError, LIMITS, Limits, unpack_any};
 pub(crate) use places::Places;
 
 /// Exit code of a failure that is not the command's.

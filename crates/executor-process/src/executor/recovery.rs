@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kobza_engine::{Report, ReportBody};
 use kobza_model::LaunchId;
@@ -35,6 +35,7 @@ impl Remains {
     /// Kills what the shim held and reads its spool.
     pub(super) fn of(folder: &Path) -> Self {
         let shim = shim_id(folder);
+        kill_starting(folder);
         kill_all(Mark { shims: folder.to_string_lossy().into_owned(), launches: None });
         let mut finished = BTreeMap::<LaunchId, Vec<Event>>::new();
         let mut frames = Frames::default();
@@ -134,6 +135,23 @@ pub(super) fn lose(
             sink.report(Report { launch, at: wall_now(), body }, Box::new(durable));
         }
     });
+}
+
+/// Kills what a shim was starting when it died. Until such a process runs a program of its own it
+/// carries no mark: it still shows the shim's arguments. From then on it carries one.
+fn kill_starting(folder: &Path) {
+    use nix::sys::signal::Signal;
+    let begin = Instant::now();
+    while begin.elapsed() < KILL_PATIENCE {
+        let starting = procfs::running_with_argument(folder.as_os_str().as_encoded_bytes());
+        if starting.is_empty() {
+            return;
+        }
+        for pid in starting {
+            procfs::signal(pid, Signal::SIGKILL);
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 fn kill_all(mark: Mark) {

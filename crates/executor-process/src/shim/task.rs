@@ -162,7 +162,9 @@ impl Task {
         match outputs {
             Ok(Some(outputs)) => finished.outputs = outputs,
             Ok(None) if self.spec.capture_result => {
+                // It is a line of the log, and like all of it without secrets.
                 let line = self.last_line.as_mut().and_then(LastLine::take);
+                let line = line.map(|l| self.masker.as_ref().map_or(l.clone(), |m| m.mask(&l)));
                 finished.outputs.extend(line.map(|l| ("result".to_owned(), l.into())));
             }
             Ok(None) => {}
