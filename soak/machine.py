@@ -155,6 +155,13 @@ class Machine:
             self._wanted.add(self.server.pid)
             send(self.server.pid, how)
 
+    def stop_server(self) -> None:
+        """For good."""
+        self._over.set()
+        with self._lock:
+            send(self.server.pid, signal.SIGTERM)
+            self.server.wait(60)
+
     def freeze(self, pid: int, seconds: float) -> None:
         if send(pid, signal.SIGSTOP):
             time.sleep(seconds)
@@ -212,8 +219,9 @@ class Machine:
     def close(self) -> None:
         self._over.set()
         with self._lock:
-            send(self.server.pid, signal.SIGKILL)
-            self.server.wait()
+            if self.server.poll() is None:
+                send(self.server.pid, signal.SIGKILL)
+                self.server.wait()
         for pid in [*self.shims(), *self.bodies()]:
             send(pid, signal.SIGKILL)
         if self.database:

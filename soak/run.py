@@ -14,7 +14,6 @@ from __future__ import annotations
 import os
 import random
 import shutil
-import signal
 import sys
 import tempfile
 import threading
@@ -72,7 +71,8 @@ def soak(kobza: str, store: str, seed: int, seconds: float, kinds: set[str]) -> 
         audit = Audit(machine, client, ledger, nemesis.full)
         audit.settle(float(os.environ.get("SOAK_PATIENCE", "120")))
         audit.all()
-        machine.end_server(signal.SIGTERM)
+        machine.stop_server()
+        audit.doctor()
         wrong = [*ledger.wrong, *nemesis.wrong, *audit.wrong]
         report(store, machine, ledger, drivers, nemesis, audit)
     except Exception as error:
