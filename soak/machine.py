@@ -108,7 +108,7 @@ class Machine:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         self.faketime = next((path for path in FAKETIME if os.path.exists(path)), None)
-        self.offset = 0
+        self.offset = self.farthest = 0
         self.set_clock(0)
         #: What ended a server without our doing.
         self.wrong_ends: list[str] = []
@@ -205,7 +205,7 @@ class Machine:
 
     def set_clock(self, offset: int) -> None:
         """Seconds by which the server's wall clock is wrong from now on."""
-        self.offset = offset
+        self.offset, self.farthest = offset, max(self.farthest, abs(offset))
         # Renamed, since a half-written file is no time.
         (self.folder / "offset.new").write_text(f"{offset:+d}")
         os.rename(self.folder / "offset.new", self.folder / "offset")

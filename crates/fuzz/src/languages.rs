@@ -101,5 +101,7 @@ pub(crate) fn airflow_dag(bytes: &[u8]) {
         python: "python3".to_owned(),
         version: None,
     };
-    let _compiled = kobza_dialect_airflow::compile(&serialised, &bundle);
+    let none = Default::default();
+    let _compiled =
+        kobza_dialect_airflow::compile(&serialised, &bundle, &none, &Default::default());
 }
