@@ -280,9 +280,10 @@ class Audit:
                     self.fail(f"{Path(path).name}: {line}")
 
     def doctor(self) -> None:
-        """After the server has ended."""
+        """After the server has ended. It looks at the embedded store only."""
+        if self.machine.database:
+            return
         done = subprocess.run([self.machine.kobza, "doctor", "--data", self.machine.data], capture_output=True, text=True,
                               env=self.machine.environment())
-        # Of the embedded store it says so in a word; PostgreSQL looks after itself.
-        if done.returncode or not self.machine.database and "sound" not in done.stdout:
+        if "sound" not in done.stdout:
             self.fail(f"doctor: {done.stdout[-500:]} {done.stderr[-500:]}")
