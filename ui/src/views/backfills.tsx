@@ -34,7 +34,7 @@ export function BackfillsView() {
       key: "range",
       head: "For",
       wide: true,
-      width: "minmax(184px, 1fr)",
+      width: "minmax(212px, 1fr)",
       cell: (b) =>
         b.from ? (
           <Interval start={b.from} end={b.to} />

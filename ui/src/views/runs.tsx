@@ -79,7 +79,7 @@ export function RunList({ workflow }: { workflow?: string }) {
       key: "for",
       head: "For",
       wide: true,
-      width: "minmax(184px, 1.4fr)",
+      width: "minmax(212px, 1.4fr)",
       cell: (run) =>
         run.interval_start ? (
           <Interval start={run.interval_start} end={run.interval_end} />

@@ -193,7 +193,7 @@ function Events({
     {
       key: "detail",
       head: "Detail",
-      wide: query.kind !== "checked",
+      wide: true,
       width: "minmax(0, 1.4fr)",
       cell: (e) => (
         <span className="quiet" title={e.detail ?? undefined}>
