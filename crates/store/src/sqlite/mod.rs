@@ -3,8 +3,6 @@
 mod backup;
 mod commit;
 mod migrations;
-#[cfg(test)]
-mod plans;
 mod queries;
 mod rows;
 mod writer;
