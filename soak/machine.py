@@ -142,13 +142,14 @@ class Machine:
         while not self._over.wait(0.05):
             with self._lock:
                 code = self.server.poll()
-                if code is None:
+                # The end may have come while this waited for its turn.
+                if code is None or self._over.is_set():
                     continue
                 # 2: it found itself replaced, or its store locked or full: it says so and ends.
                 if self.server.pid not in self._wanted and code != 2:
                     self.wrong_ends.append(f"the server ended by itself with {code}")
-                self._over.wait(0.2 if code == 2 else 0)
-                self.server = self._spawn()
+                if not self._over.wait(0.2 if code == 2 else 0):
+                    self.server = self._spawn()
 
     def end_server(self, how: signal.Signals) -> None:
         with self._lock:
