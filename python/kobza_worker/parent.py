@@ -39,7 +39,7 @@ from .wire import BadFrame, Channel, Closed, own_channel
 #: Seconds that imports may take when the host does not say.
 IMPORT_TIMEOUT_DEFAULT = 60.0
 #: Requests to fork between two looks at the parent's own memory.
-FORKS_PER_LOOK = 64
+FORKS_PER_LOOK = 8
 #: Most source files reported for the watch on changed code.
 FILES_MAX = 5000
 

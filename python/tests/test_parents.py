@@ -1,4 +1,4 @@
-"""Warm parents by the real binary: how many there are. Skipped where
+"""Warm parents by the real binary: how many there are, and what becomes of one that grows. Skipped where
 KOBZA_BIN names none."""
 
 from __future__ import annotations
@@ -46,3 +46,31 @@ def test_parents_are_limited_in_number(tmp_path):
     # One for each file; the 16 used last live, and that of the counting task is among them.
     assert different == 20 and alive <= 16, (different, alive)
 
+
+# A timer goes on in the parent after its import, and holds 8 MiB more each time.
+GROWING = """
+import os, signal
+PARENT, HELD = os.getpid(), []
+def more(*_):
+    if os.getpid() == PARENT and len(HELD) < 64:
+        HELD.append(b"x" * (8 << 20))
+signal.signal(signal.SIGALRM, more)
+signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
+def whose():
+    return PARENT
+"""
+
+
+def test_a_parent_that_grows_is_replaced(tmp_path):
+    (tmp_path / "growing.py").write_text(GROWING)
+    tasks = "".join(
+        f"  t{n}: {{python: {{function: whose, file: growing.py}}"
+        + (f", needs: t{n - 1}" if n else "")
+        + "}\n"
+        for n in range(80)
+    )
+    (tmp_path / "growing.yaml").write_text(f"name: growing\ntasks:\n{tasks}")
+    done = run(tmp_path, "growing.yaml", **with_our_python())
+    assert done["state"] == "succeeded", done
+    parents = {task(done, f"t{n}")["outputs"]["result"] for n in range(80)}
+    assert len(parents) > 1, parents

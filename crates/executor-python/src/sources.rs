@@ -20,6 +20,7 @@ const FILES: &[(&str, &str)] = &[
     ("kobza/expression.py", include_str!("../../../python/kobza/expression.py")),
     ("kobza/formats.py", include_str!("../../../python/kobza/formats.py")),
     ("kobza/graph.py", include_str!("../../../python/kobza/graph.py")),
+    ("kobza/luigi.py", include_str!("../../../python/kobza/luigi.py")),
     ("kobza/notes.py", include_str!("../../../python/kobza/notes.py")),
     ("kobza/options.py", include_str!("../../../python/kobza/options.py")),
     ("kobza/py.typed", include_str!("../../../python/kobza/py.typed")),

@@ -1,6 +1,8 @@
 //! `kobza doctor`: is everything here that runs need, and is the store sound?
 
-use kobza_store::{SqliteOptions, SqliteStore, Store as _, Views as _};
+use std::path::Path;
+
+use kobza_store::{PostgresOptions, PostgresStore, SqliteOptions, SqliteStore, Store, Views};
 use serde_json::json;
 
 use crate::cli::{DoctorArgs, Output};
@@ -10,7 +12,7 @@ use crate::failure::Failure;
 
 pub(crate) fn doctor(args: DoctorArgs) -> Result<(), Failure> {
     let settings = Settings::load(args.config.as_deref(), &args.flags.0)?;
-    let mut checks: Vec<(String, bool, String)> = Vec::new();
+    let mut checks = Checks::new();
     checks.push((
         "binary".to_owned(),
         true,
@@ -22,37 +24,7 @@ pub(crate) fn doctor(args: DoctorArgs) -> Result<(), Failure> {
             found.clone().unwrap_or_else(|| "not found; tasks that need it will fail".to_owned());
         checks.push((program.to_owned(), found.is_some(), text));
     }
-    let data = settings.data();
-    if data.is_dir() {
-        match SqliteStore::open_read_only(data, SqliteOptions::default()) {
-            Ok(store) => {
-                let totals = store.run_totals(&[])?;
-                let sums: Vec<String> =
-                    totals.iter().map(|(state, n)| format!("{n} {state}")).collect();
-                let fence = store.fence()?;
-                let damage = store.integrity_check()?;
-                let text = if damage.is_empty() { "sound".to_owned() } else { damage.join("; ") };
-                checks.push(("integrity".to_owned(), damage.is_empty(), text));
-                checks.push((
-                    "store".to_owned(),
-                    true,
-                    format!(
-                        "{}: {} events; runs: {}",
-                        data.display(),
-                        fence.next_event.saturating_sub(1),
-                        if sums.is_empty() { "none".to_owned() } else { sums.join(", ") }
-                    ),
-                ));
-            }
-            Err(error) => checks.push(("store".to_owned(), false, error.to_string())),
-        }
-    } else {
-        checks.push((
-            "store".to_owned(),
-            true,
-            format!("{} does not exist yet; the first run makes it", data.display()),
-        ));
-    }
+    look_at_store(&settings, &mut checks)?;
     if args.output == Output::Json {
         let checks: Vec<_> = checks
             .iter()
@@ -78,6 +50,48 @@ pub(crate) fn doctor(args: DoctorArgs) -> Result<(), Failure> {
         }
     }
     if checks.iter().all(|(_, ok, _)| *ok) { Ok(()) } else { Err(Failure::Run) }
+}
+
+type Checks = Vec<(String, bool, String)>;
+
+/// The store that a server with these settings uses, left as it is.
+fn look_at_store(settings: &Settings, checks: &mut Checks) -> Result<(), Failure> {
+    let mut add = |name: &str, ok, text| checks.push((name.to_owned(), ok, text));
+    let place = settings.text("store");
+    if let Some(url) = place.filter(|at| at.starts_with("postgres")) {
+        match PostgresStore::open_existing(url, PostgresOptions::default()) {
+            Ok(store) => add("store", true, format!("PostgreSQL: {}", holds(&store)?)),
+            Err(error) => add("store", false, error.to_string()),
+        }
+        return Ok(());
+    }
+    let folder = match place.and_then(|at| at.strip_prefix("sqlite:")) {
+        Some(folder) => Path::new(folder),
+        None => settings.data(),
+    };
+    if !folder.is_dir() {
+        let text = format!("{} does not exist yet; the first run makes it", folder.display());
+        add("store", true, text);
+        return Ok(());
+    }
+    match SqliteStore::open_read_only(folder, SqliteOptions::default()) {
+        Ok(store) => {
+            let damage = store.integrity_check()?;
+            let text = if damage.is_empty() { "sound".to_owned() } else { damage.join("; ") };
+            add("integrity", damage.is_empty(), text);
+            add("store", true, format!("{}: {}", folder.display(), holds(&store)?));
+        }
+        Err(error) => add("store", false, error.to_string()),
+    }
+    Ok(())
+}
+
+fn holds(store: &(impl Store + Views)) -> Result<String, Failure> {
+    let totals = store.run_totals(&[])?;
+    let sums: Vec<String> = totals.iter().map(|(state, n)| format!("{n} {state}")).collect();
+    let runs = if sums.is_empty() { "none".to_owned() } else { sums.join(", ") };
+    let events = store.fence()?.next_event.saturating_sub(1);
+    Ok(format!("{events} events; runs: {runs}"))
 }
 
 fn on_path(program: &str) -> Option<String> {

@@ -91,13 +91,13 @@ pub(crate) fn view(views: &dyn Views, names: &Names, seq: u64, event: &Event) ->
     (seen.kind, seen.text) = match &event.kind {
         EventKind::Run { state, cause } => {
             (seen.state, seen.cause) = (Some(AnyState::Run(*state)), Some(*cause));
-            ("run", format!("{what} is {state}"))
+            ("run", format!("{what} {}", became(state)))
         }
         EventKind::Task { state, cause, attempt } => {
             (seen.state, seen.cause) = (Some(AnyState::Task(*state)), Some(*cause));
             seen.attempt = Some(*attempt);
             let again = if *attempt > 1 { format!(", attempt {attempt}") } else { String::new() };
-            ("task", format!("{what} is {state}{again}"))
+            ("task", format!("{what} {}{again}", became(state)))
         }
         EventKind::Expanded { length } => {
             seen.detail = json!({"length": length});
@@ -303,4 +303,14 @@ fn descending(
         width = (width * 2).min(64_000);
     }
     Ok(Some(end.to_string()))
+}
+
+/// A state as the end of a sentence.
+fn became(state: &impl std::fmt::Display) -> String {
+    let state = state.to_string();
+    match state.as_str() {
+        "succeeded" | "failed" => state,
+        "skipped" | "cancelled" => format!("was {state}"),
+        _ => format!("is {state}"),
+    }
 }

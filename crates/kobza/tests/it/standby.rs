@@ -7,7 +7,7 @@ use std::time::Instant;
 use serde_json::Value;
 
 use crate::kill::{WHOLE, lines, slow};
-use crate::machine::{Folder, agent, answer, kill, until};
+use crate::machine::{Folder, agent, answer, kill, text, until};
 
 struct Member {
     child: Child,
@@ -63,8 +63,14 @@ fn takes_over(name: &str, end: impl Fn(&mut Member)) {
     let id = format!("kobza_it_{name}_{}", std::process::id());
     let store = format!("{base}{separator}schema={id}");
     let folder = Folder::new();
+    let doctor = || folder.command(&["doctor"]).env("KOBZA_STORE", &store).output().unwrap();
+    let early = doctor();
+    assert!(text(&early.stdout).contains("does not exist yet"), "{early:?}");
     let mut first = Member::start(&folder, &store);
     first.wait_active();
+    let looked = doctor();
+    assert!(looked.status.success(), "{looked:?}");
+    assert!(text(&looked.stdout).contains("PostgreSQL: "), "{looked:?}");
     let slow = slow(&folder);
     assert_eq!(first.post("/api/v1/workflows", "application/yaml", &slow).0, 201);
     let (_, run) = first.post("/api/v1/workflows/slow/runs", "application/json", "{}");

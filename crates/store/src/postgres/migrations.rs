@@ -45,6 +45,24 @@ pub(super) fn migrate(link: &mut Link, schema: &str) -> Result<(), StoreError> {
     link.run("COMMIT").map_err(|e| migrating(&e))
 }
 
+/// What is there, unchanged: an error when it is not what this program's servers use.
+pub(super) fn look(link: &mut Link, schema: &str) -> Result<(), StoreError> {
+    if !exists(link, schema)? {
+        return Err(StoreError(format!(
+            "schema {schema} does not exist yet: the first start of a server makes it"
+        )));
+    }
+    let sql = "SELECT coalesce(max(version), 0) FROM schema_version";
+    let found = all(link, sql, &[], |row| row.int(0))?.first().copied().unwrap_or(0);
+    let newest = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    if found == newest {
+        return Ok(());
+    }
+    Err(StoreError(format!(
+        "schema {schema} has version {found}, the servers of this program use version {newest}"
+    )))
+}
+
 fn exists(link: &mut dyn Queries, schema: &str) -> Result<bool, StoreError> {
     let sql = "SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = CAST(?1 AS text)";
     Ok(!all(link, sql, &[schema.into()], |row| row.int(0))?.is_empty())
@@ -85,7 +103,9 @@ mod tests {
     #[test]
     fn all_migrations_make_the_checked_in_schema_and_the_newest_is_safe_twice() {
         let Some((mut link, schema)) = fresh("kobza_migrated") else { return };
+        assert!(look(&mut link, &schema).unwrap_err().to_string().contains("not exist yet"));
         migrate(&mut link, &schema).unwrap();
+        look(&mut link, &schema).unwrap();
         let migrated = described(&mut link, &schema);
         assert!(migrated.len() > 50);
         link.run(MIGRATIONS.last().unwrap().1).unwrap();
@@ -99,6 +119,10 @@ mod tests {
         link.run("INSERT INTO schema_version VALUES (999)").unwrap();
         let error = migrate(&mut link, &schema).unwrap_err().to_string();
         assert!(error.contains("version 999"), "{error}");
+        link.run("ROLLBACK; INSERT INTO schema_version VALUES (999)").unwrap();
+        let error = look(&mut link, &schema).unwrap_err().to_string();
+        assert!(error.contains("version 999"), "{error}");
+        link.run("BEGIN").unwrap();
         link.run("ROLLBACK").unwrap();
         link.run(&format!("DROP SCHEMA {schema} CASCADE; DROP SCHEMA {other} CASCADE")).unwrap();
     }

@@ -71,14 +71,29 @@ impl PostgresStore {
         let target = Arc::new(Target::parse(url, &options)?);
         let mut link = target.connect()?;
         migrations::migrate(&mut link, &target.schema)?;
+        Ok(Self::over(target, link, options))
+    }
+
+    /// As [`PostgresStore::open`], but leaves the database as it is: for looking.
+    ///
+    /// # Errors
+    /// As `open`; also when there is no schema yet, or one of another version.
+    pub fn open_existing(url: &str, options: PostgresOptions) -> Result<Self, StoreError> {
+        let target = Arc::new(Target::parse(url, &options)?);
+        let mut link = target.connect()?;
+        migrations::look(&mut link, &target.schema)?;
+        Ok(Self::over(target, link, options))
+    }
+
+    fn over(target: Arc<Target>, link: Link, options: PostgresOptions) -> Self {
         let for_readers = Arc::clone(&target);
-        Ok(Self {
+        Self {
             readers: Pool::new(options.readers, Box::new(move || for_readers.connect())),
             writer: Mutex::new(Writer::new(link, options.lease)),
             target,
             options,
             fault: AtomicU8::new(0),
-        })
+        }
     }
 
     /// Makes the next commit fail in a way that is hard to provoke; for tests.
