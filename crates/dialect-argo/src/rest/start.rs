@@ -17,6 +17,9 @@ use crate::{CompileOptions, Kind, Object, compile, effective_spec};
 /// Letters of a generated name: none that make words, none that look alike.
 const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 
+/// Generated names tried before it is an error, as many as upstream's server of objects tries.
+const NAMES_TRIED: u32 = 8;
+
 fn suffix() -> String {
     let bytes = *uuid::Uuid::new_v4().as_bytes();
     bytes[..5].iter().map(|b| char::from(LETTERS[usize::from(*b) % LETTERS.len()])).collect()
@@ -121,15 +124,13 @@ impl ArgoState {
         object: Object,
         origin: Origin,
     ) -> Result<Json, ArgoError> {
-        let name = name_of(&object)?;
-        let (state, space, wanted) = (self.clone(), namespace.to_owned(), name.clone());
+        let (state, space) = (self.clone(), namespace.to_owned());
         let dry = origin.dry;
-        let built = blocking(move || {
-            if state.store.object(OBJECT, &space, &start_key(&wanted))?.is_some() {
-                return Err(ArgoError::exists(format!("workflows.argoproj.io \"{wanted}\"")));
-            }
+        let (name, built) = blocking(move || {
+            let name = state.free_name(&space, &object)?;
             let run = RunId(uuid::Uuid::now_v7());
-            state.build(&space, &object, &origin, run, &wanted)
+            let built = state.build(&space, &object, &origin, run, &name)?;
+            Ok((name, built))
         })
         .await?;
         if dry {
@@ -142,6 +143,23 @@ impl ArgoState {
         }
         self.handle.submit(Submission { commands, writes: built.writes }).await?;
         self.get(namespace, &name).await
+    }
+
+    /// The name of a new workflow. A generated one that is taken is made again: of some thousand
+    /// workflows of one prefix, two meet.
+    fn free_name(&self, namespace: &str, object: &Object) -> Result<String, ArgoError> {
+        let given = object.json["metadata"]["name"].as_str().is_some_and(|name| !name.is_empty());
+        let mut tries = if given { 1 } else { NAMES_TRIED };
+        loop {
+            let name = name_of(object)?;
+            if self.store.object(OBJECT, namespace, &start_key(&name))?.is_none() {
+                return Ok(name);
+            }
+            tries -= 1;
+            if tries == 0 {
+                return Err(ArgoError::exists(format!("workflows.argoproj.io \"{name}\"")));
+            }
+        }
     }
 
     /// Everything that starting a workflow (or a cron workflow's next one) needs.
