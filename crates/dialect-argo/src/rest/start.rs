@@ -39,8 +39,29 @@ pub(crate) struct Origin {
     pub(crate) memoized: Option<String>,
 }
 
-/// The name of a new workflow.
-fn name_of(object: &Object) -> Result<String, ArgoError> {
+/// The name of a new workflow. A generated one that is taken is made again: of some thousand workflows
+/// of one prefix, two meet.
+fn free_name(
+    object: &Object,
+    mut suffix: impl FnMut() -> String,
+    taken: impl Fn(&str) -> Result<bool, ArgoError>,
+) -> Result<String, ArgoError> {
+    let given = object.json["metadata"]["name"].as_str().is_some_and(|name| !name.is_empty());
+    let mut tries = if given { 1 } else { NAMES_TRIED };
+    loop {
+        let name = name_of(object, &mut suffix)?;
+        if !taken(&name)? {
+            return Ok(name);
+        }
+        tries -= 1;
+        if tries == 0 {
+            return Err(ArgoError::exists(format!("workflows.argoproj.io \"{name}\"")));
+        }
+    }
+}
+
+/// The name given, or that of the prefix and `suffix`.
+fn name_of(object: &Object, suffix: impl FnOnce() -> String) -> Result<String, ArgoError> {
     let metadata = &object.json["metadata"];
     let name = match (metadata["name"].as_str(), metadata["generateName"].as_str()) {
         (Some(name), _) if !name.is_empty() => name.to_owned(),
@@ -127,7 +148,9 @@ impl ArgoState {
         let (state, space) = (self.clone(), namespace.to_owned());
         let dry = origin.dry;
         let (name, built) = blocking(move || {
-            let name = state.free_name(&space, &object)?;
+            let taken =
+                |name: &str| Ok(state.store.object(OBJECT, &space, &start_key(name))?.is_some());
+            let name = free_name(&object, suffix, taken)?;
             let run = RunId(uuid::Uuid::now_v7());
             let built = state.build(&space, &object, &origin, run, &name)?;
             Ok((name, built))
@@ -143,23 +166,6 @@ impl ArgoState {
         }
         self.handle.submit(Submission { commands, writes: built.writes }).await?;
         self.get(namespace, &name).await
-    }
-
-    /// The name of a new workflow. A generated one that is taken is made again: of some thousand
-    /// workflows of one prefix, two meet.
-    fn free_name(&self, namespace: &str, object: &Object) -> Result<String, ArgoError> {
-        let given = object.json["metadata"]["name"].as_str().is_some_and(|name| !name.is_empty());
-        let mut tries = if given { 1 } else { NAMES_TRIED };
-        loop {
-            let name = name_of(object)?;
-            if self.store.object(OBJECT, namespace, &start_key(&name))?.is_none() {
-                return Ok(name);
-            }
-            tries -= 1;
-            if tries == 0 {
-                return Err(ArgoError::exists(format!("workflows.argoproj.io \"{name}\"")));
-            }
-        }
     }
 
     /// Everything that starting a workflow (or a cron workflow's next one) needs.
@@ -331,4 +337,34 @@ fn labels_from(
         labels.insert(key.clone(), Json::from(value.to_text()));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(metadata: Json) -> Object {
+        let spec = json!({"entrypoint": "a", "templates": [{"name": "a", "suspend": {}}]});
+        Object::from_json(json!({
+            "apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow",
+            "metadata": metadata, "spec": spec,
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_generated_name_that_is_taken_is_made_again_and_a_given_one_is_not() {
+        let mut number = 0;
+        let mut suffix = || {
+            number += 1;
+            number.to_string()
+        };
+        let generated = object(json!({"generateName": "w-"}));
+        let name = free_name(&generated, &mut suffix, |name| Ok(name != "w-3"));
+        assert_eq!(name.unwrap_or_default(), "w-3");
+        assert!(free_name(&generated, &mut suffix, |_| Ok(true)).is_err());
+        assert_eq!(number, 3 + NAMES_TRIED);
+        let given = object(json!({"name": "w"}));
+        assert!(free_name(&given, || unreachable!(), |_| Ok(true)).is_err());
+    }
 }
